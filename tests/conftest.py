@@ -1,0 +1,15 @@
+"""What several test files share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def full_data() -> Path:
+    """The folder of the full data sets (mnist/, fashion_mnist/, ...), which the package does not contain."""
+    folder = Path(os.environ.get("FALTUNG_DATA") or Path(__file__).parents[2] / "shared/data")
+    if not folder.is_dir():
+        pytest.skip(f"no full data sets in {folder}; set FALTUNG_DATA to a folder that holds mnist/ and fashion_mnist/")
+    return folder
