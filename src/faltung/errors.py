@@ -5,8 +5,8 @@ whoever does wraps the call in ``at(node)``, and the message then begins with bo
 
 >>> from faltung.errors import ShapeError, at
 >>> with at("conv1"):
-...     raise ShapeError("the kernel spans 9, the input only 5", element="Conv(20, kernel=9)", way_out="use padding >= 2")
 ...     raise ShapeError("the kernel spans 9, the input 5", element="Conv(20, kernel=9)", way_out="use padding >= 2")
+Traceback (most recent call last):
     ...
 faltung.errors.ShapeError: Conv(20, kernel=9) 'conv1': the kernel spans 9, the input 5; use padding >= 2
 """
