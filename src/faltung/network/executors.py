@@ -1,0 +1,95 @@
+"""Who computes: the contract between networks and executors.
+
+An executor runs a whole network, given as an immutable ``Network``; what it may keep between calls (compiled code,
+plans) never changes a result. ``reference`` runs the NumPy definitions of the elements one after the other.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+
+from faltung.elements.costs import Cost
+from faltung.elements.element import Array, Params, Run
+from faltung.errors import SettingError
+
+if TYPE_CHECKING:
+    from faltung.network.network import Network
+
+Arrays = Mapping[str, Array]
+Goals = Mapping[str, tuple[Cost, Any, Any]]
+"""For each output: its cost, the target, and the weight of the examples (or None)."""
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What a forward pass found: every value by name, the new state (in training), and what the way back needs."""
+
+    values: dict[str, Array]
+    state: dict[str, Array]
+    kept: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Backward:
+    """What backpropagation found, each by name; ``d`` is always the derivative of the cost.
+
+    ``values`` of inputs and nodes, ``errors`` dJ/d(value), ``gradients`` dJ/d(parameter), with a leading example axis
+    where they were asked for per example, and ``state``, the new running statistics: ``params | back.state``.
+    """
+
+    cost: float
+    values: dict[str, Array]
+    errors: dict[str, Array]
+    gradients: dict[str, Array]
+    state: dict[str, Array]
+
+
+class Executor(Protocol):
+    """The four things that a network asks for. Inputs are admitted and converted before."""
+
+    def predict(self, network: "Network", params: Params, inputs: Arrays, run: Run) -> dict[str, Array]:
+        """The outputs alone."""
+        ...
+
+    def forward(self, network: "Network", params: Params, inputs: Arrays, run: Run) -> Forward:
+        """Every value."""
+        ...
+
+    def backward(
+        self,
+        network: "Network",
+        params: Params,
+        forward: Forward,
+        errors: Arrays,
+        keep: frozenset[str],
+        per_example: bool,
+    ) -> Backward:
+        """Error signals and gradients, from error signals at some values; ``keep`` names what to hand back."""
+        ...
+
+    def backpropagate(
+        self,
+        network: "Network",
+        params: Params,
+        inputs: Arrays,
+        goals: Goals,
+        run: Run,
+        keep: frozenset[str],
+        per_example: bool,
+    ) -> Backward:
+        """Forward, costs and backward in one."""
+        ...
+
+
+EXECUTORS = {"reference": ("faltung.network.reference", "Reference")}
+
+
+def find(name: str) -> Executor:
+    """The executor of this name."""
+    if name not in EXECUTORS:
+        raise SettingError(
+            f"got executor={name!r}, expected one of {', '.join(EXECUTORS)}", way_out="choose another one"
+        )
+    module, kind = EXECUTORS[name]
+    return getattr(import_module(module), kind)()
