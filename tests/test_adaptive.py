@@ -14,7 +14,7 @@ from differences import assert_close, slope
 from faltung.elements.adaptive import AdaptivePool, GlobalPool
 from faltung.elements.pooling import MaxPool, MeanPool
 from faltung.errors import SettingError, ShapeError
-from faltung.geometry import Field
+from faltung.receptive import Field
 
 Array = np.ndarray[Any, Any]
 

@@ -13,7 +13,8 @@ from faltung.check import adjoint_check
 from faltung.elements.conv import Conv
 from faltung.elements.element import example
 from faltung.errors import NetworkError, SettingError, ShapeError
-from faltung.geometry import Field, Window
+from faltung.geometry import Window
+from faltung.receptive import Field
 
 
 def parameters(case, conv, dtype=np.float64):

@@ -13,8 +13,9 @@ from faltung.check import adjoint_check
 from faltung.elements.conv import Conv
 from faltung.elements.conv_transpose import ConvTranspose
 from faltung.errors import SettingError, ShapeError
-from faltung.geometry import Field, Window
+from faltung.geometry import Window
 from faltung.initial import draw
+from faltung.receptive import Field
 
 
 def loops(x, w, windows, groups, sizes):

@@ -9,7 +9,8 @@ from differences import assert_close, slope
 from faltung.elements.edges import Crop, Pad
 from faltung.elements.element import example
 from faltung.errors import SettingError, ShapeError
-from faltung.geometry import Field, Window
+from faltung.geometry import Window
+from faltung.receptive import Field
 
 
 def integers(seed, shape, dtype=np.float64):

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faltung.errors import SettingError, ShapeError
-from faltung.geometry import Field, Window, check_settings, per_axis, receptive_field, windows
+from faltung.geometry import Window, check_settings, per_axis, windows
+from faltung.receptive import Field, receptive_field
 
 PADDINGS = ("valid", "same", "full", "causal", 0, 1, 3, (0, 1), (1, 0), (2, 5), (4, 0))
 KERNELS, STRIDES, DILATIONS, SIZES = range(1, 6), range(1, 5), range(1, 4), range(1, 13)

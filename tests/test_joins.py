@@ -9,7 +9,8 @@ from differences import assert_close, slope
 from faltung.elements.element import Element, example
 from faltung.elements.joins import Concat, Product, Sum
 from faltung.errors import SettingError, ShapeError
-from faltung.geometry import Field, Window
+from faltung.geometry import Window
+from faltung.receptive import Field
 
 inputs = st.fixed_dictionaries(
     {

@@ -7,7 +7,8 @@ from differences import assert_close, slope
 from faltung.elements.element import Run, example
 from faltung.elements.normalisation import BatchNorm, LayerNorm
 from faltung.errors import SettingError, ShapeError
-from faltung.geometry import Field, Window
+from faltung.geometry import Window
+from faltung.receptive import Field
 
 TRAINING = Run(training=True)
 NORMS = [

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from differences import assert_close, slope
 from faltung.elements.pooling import LpPool, MaxPool, MeanPool, Pooling
 from faltung.errors import SettingError, ShapeError
-from faltung.geometry import Field
+from faltung.receptive import Field
 
 Array = np.ndarray[Any, Any]
 Vector = list[float]

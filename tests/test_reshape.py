@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from faltung.elements.element import Element, example
 from faltung.elements.reshape import Flatten, Reshape
 from faltung.errors import SettingError, ShapeError
-from faltung.geometry import Field
+from faltung.receptive import Field
 
 
 @given(

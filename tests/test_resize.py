@@ -13,7 +13,7 @@ from differences import assert_close, slope
 from faltung.elements.conv_transpose import ConvTranspose
 from faltung.elements.resize import ALIGNMENTS, Resize
 from faltung.errors import SettingError, ShapeError
-from faltung.geometry import Field
+from faltung.receptive import Field
 
 Array = np.ndarray[Any, Any]
 

@@ -1,4 +1,4 @@
-"""Sizes along one axis: output and transposed output, padding, multiplications, receptive fields.
+"""Sizes along one axis: output and transposed output, padding, multiplications.
 
 Sizes come from here and from nowhere else; no other file writes ``// stride + 1``. There are no arrays here. Axes do
 not influence each other: an element over several axes has one ``Window`` an axis. Letters, as in the guide: i (size),
@@ -13,10 +13,7 @@ Source: Dumoulin & Visin, A guide to convolution arithmetic; ``faltung.arithmeti
 (5, 6)
 """
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, TypeAlias
 
 from faltung.errors import SettingError, ShapeError
@@ -202,113 +199,6 @@ class Window:
         return None if output is None else output * self.kernel
 
 
-@dataclass(frozen=True)
-class Field:
-    """The receptive field: which inputs a unit sees along one axis.
-
-    Without upsampling, unit u sees the ``size`` inputs from ``start + u * jump`` on. After upsampling, units differ: n
-    of them are listed, the ``phases``, and unit u sees what unit u - n sees, ``step`` inputs further. A field is an
-    interval: the holes of dilated kernels belong to it, and so does the padding, below 0 and beyond the last input.
-
-    ``Field()`` is that of the input itself; ``through`` and ``through_transposed`` put one more layer on top.
-
-    >>> field = Field().through(Window(kernel=3, stride=2)).through(Window(kernel=3))
-    >>> field.size, str(field.jump), field.start, field.of(1)
-    (7, '2', 0, range(2, 9))
-    >>> doubled = Field().through_transposed(Window(kernel=3, stride=2))
-    >>> doubled.size, str(doubled.jump), [list(doubled.of(unit)) for unit in range(4)]
-    (2, '1/2', [[-1, 0], [0], [0, 1], [1]])
-    """
-
-    phases: tuple[range, ...] = (range(1),)
-    step: int = 1
-    anchored: bool = True
-    """False where the start depends on a size that was left open."""
-
-    @property
-    def size(self) -> int:
-        """How many inputs a unit sees; the most, where units differ."""
-        return max(map(len, self.phases))
-
-    @property
-    def jump(self) -> Fraction:
-        """How many inputs the fields of neighbouring units lie apart; the mean, where units differ."""
-        return Fraction(self.step, len(self.phases))
-
-    @property
-    def start(self) -> int | None:
-        """The first input that unit 0 sees; None where it sees none, or it depends on a size left open."""
-        return self.phases[0].start if self.anchored and self.phases[0] else None
-
-    def of(self, unit: int) -> range:
-        """Return the inputs that this unit sees."""
-        turns, phase = divmod(unit, len(self.phases))
-        seen = self.phases[phase]
-        return range(seen.start + turns * self.step, seen.stop + turns * self.step)
-
-    def through(self, window: Window, size: int | None = None) -> "Field":
-        """Return the field after a convolution or pooling: size + (k^-1)*jump, jump*s, start - before*jump.
-
-        ``size`` is that of its input, and matters for ``same`` with a stride only, where the pads depend on it. Left
-        open, it is taken to be a multiple of the stride, and ``start`` is None.
-        """
-        before, _ = window.pads(window.stride if size is None else size)
-        period = math.lcm(len(self.phases), window.stride) // window.stride
-        phases = []
-        for unit in range(period):
-            read = (unit * window.stride - before + j * window.dilation for j in range(window.kernel))
-            phases.append(_hull(map(self.of, read)))
-        step = self.step * period * window.stride // len(self.phases)
-        adrift = size is None and window.padding == "same" and window.stride > 1
-        return Field(tuple(phases), step, self.anchored and not adrift)
-
-    def through_transposed(self, window: Window, size: int | None = None) -> "Field":
-        """Return the field after a transposed convolution, where a unit reads each input whose window holds it.
-
-        These are at most ceil(k^/s), and the jump becomes jump/s. ``size`` is that of its output, and matters as in
-        ``through``; left open, it is the one that ``transposed_output`` gives.
-        """
-        before, _ = window.pads(window.stride if size is None else size)
-        phases = []
-        for unit in range(len(self.phases) * window.stride):
-            starts = (unit + before - j * window.dilation for j in range(window.kernel))
-            phases.append(_hull(self.of(at // window.stride) for at in starts if at % window.stride == 0))
-        return Field(tuple(phases), self.step, self.anchored)
-
-    def join(self, other: "Field") -> "Field":
-        """Return the smallest field that holds both, that of a sum, product or concatenation of two branches.
-
-        Raises: ShapeError where the jumps differ: the branches drift apart, and no field holds both.
-
-        >>> Field().join(Field().through(Window(kernel=3, padding=1))).of(0)
-        range(-1, 2)
-        """
-        if self.jump != other.jump:
-            raise ShapeError(
-                f"got branches whose fields jump by {self.jump} and {other.jump} inputs, expected equal jumps",
-                way_out="give both branches the same product of strides",
-            )
-        period = math.lcm(len(self.phases), len(other.phases))
-        phases = tuple(_hull((self.of(unit), other.of(unit))) for unit in range(period))
-        return Field(phases, self.step * period // len(self.phases), self.anchored and other.anchored)
-
-
-def receptive_field(windows: Iterable[Window], size: int | None = None) -> Field:
-    """Return the field of a chain, input first; its size is 1 + the sum of (k-1) * d * (all strides before).
-
-    ``size`` is that of the chain's input, see ``Field.through``.
-
-    >>> wavenet = [Window(kernel=2, dilation=2**n, padding="causal") for n in range(10)]
-    >>> receptive_field(wavenet).size, receptive_field(wavenet).start
-    (1024, -1023)
-    """
-    field = Field()
-    for window in windows:
-        field = field.through(window, size)
-        size = window.output(size)
-    return field
-
-
 def per_axis(value: Any, rank: int, what: str, element: object = None) -> tuple[Any, ...]:
     """Return the setting for each of ``rank`` axes: a tuple as it is, anything else repeated.
 
@@ -391,11 +281,6 @@ def _by_axis(padding: Paddings, element: object) -> bool:
         )
     return True
 
-
-def _hull(ranges: Iterable[range]) -> range:
-    """Return the smallest range that holds all of them."""
-    seen = [each for each in ranges if each]
-    return range(min(each.start for each in seen), max(each.stop for each in seen)) if seen else range(0)
 
 
 def _whole(value: object, least: int) -> bool:

@@ -9,10 +9,10 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
-from faltung.special import erfc, sigmoid, softplus
 
 from faltung.elements.element import Array, Element, Params, Run, Shape
 from faltung.elements.settings import check_number
+from faltung.special import erfc, sigmoid, softplus
 
 
 class Activation(Element):

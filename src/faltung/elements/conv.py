@@ -29,10 +29,11 @@ class Conv(Element):
     That is a cross-correlation, as in both sources: the kernel is not flipped. t and k run over one, two or three axes.
 
     Shapes: x (n, *axes, in), w (*kernel, in / groups, filters), b (filters,), y (n, *positions, filters), as many
-    positions as ``faltung.geometry.Window`` says. ``kernel``, ``stride`` and ``dilation`` are one number, or one an axis.
-    ``padding`` is "valid" (none), "same" (ceil(size / stride) positions), "full" (every overlap), "causal" (before
-    only), a number of zeros, a pair (before, after), or a name or pair an axis. With g ``groups``, filters and channels
-    fall into g parts, and each filter sees its own part; as many groups as channels make a depthwise convolution.
+    positions as ``faltung.geometry.Window`` says. ``kernel``, ``stride`` and ``dilation`` are one number, or one an
+    axis. ``padding`` is "valid" (none), "same" (ceil(size / stride) positions), "full" (every overlap), "causal"
+    (before only), a number of zeros, a pair (before, after), or a name or pair an axis. With g ``groups``, filters and
+    channels fall into g parts, and each filter sees its own part; as many groups as channels make a depthwise
+    convolution.
     Derivatives: dx is the transposed convolution of dy with w (memo: full, with the kernel flipped), dw the correlation
     of x with dy, db the sum of dy over batch and positions.
     Raises: ShapeError where kernel, padding and input do not fit, or the channels are not those of w.

@@ -1,6 +1,5 @@
 """Axes cut or lengthened at their ends: crop and pad, each the other's way back."""
 
-import itertools
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ import numpy as np
 from faltung.elements.element import Array, Element, Fields, Params, Run, Seen, Shape, through
 from faltung.elements.settings import check_choice, refuse
 from faltung.errors import ShapeError
-from faltung.geometry import Field, PerAxis, Window, per_axis
+from faltung.geometry import PerAxis, Window, per_axis
 
 Ends: TypeAlias = tuple[int, int]
 """(before, after)."""
@@ -122,7 +121,7 @@ class Crop(Edge):
     def receptive(self, seen: Seen, shapes: Sequence[Shape]) -> Fields | None:
         if seen[0] is None:
             return None
-        return tuple(itertools.starmap(_shifted, zip(seen[0], self._starts(*shapes), strict=True)))
+        return tuple(field.shifted(start) for field, start in zip(seen[0], self._starts(*shapes), strict=True))
 
     def forward(self, params: Params, x: Any, run: Run = Run()) -> tuple[Array, tuple[Ends, ...]]:
         inputs = x if self.arity == 2 else (x,)
@@ -242,9 +241,3 @@ def _pair(value: object) -> TypeGuard[Ends]:
 
 def _whole(value: object, least: int) -> bool:
     return type(value) is int and value >= least
-
-
-def _shifted(field: Field, start: int | None) -> Field:
-    """The field whose unit u sees what unit u + start saw."""
-    phases = tuple(field.of(unit + (start or 0)) for unit in range(len(field.phases)))
-    return Field(phases, field.step, field.anchored and start is not None)

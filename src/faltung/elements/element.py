@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faltung.errors import NetworkError, ShapeError
-from faltung.geometry import Field, Window
+from faltung.geometry import Window
+from faltung.receptive import Field
 
 Array = NDArray[Any]
 Shape = tuple[int | None, ...]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from faltung.elements.element import Fields, Shape
 from faltung.errors import ShapeError
-from faltung.geometry import Field
+from faltung.receptive import Field
 
 if TYPE_CHECKING:
     from faltung.network.network import Network
