@@ -13,3 +13,13 @@ def full_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no full data sets in {folder}; set FALTUNG_DATA to a folder that holds mnist/ and fashion_mnist/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small run of ``faltung train``: 300 images of clothes, one epoch. Do not write into it."""
+    from faltung.cli import main
+
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    assert main(["train", "--limit", "300", "--epochs", "1", "--batch", "20", "--out", str(folder)]) == 0
+    return folder

@@ -8,13 +8,9 @@ import re
 import numpy as np
 import pytest
 
-from faltung.elements.activations import ReLU, Sigmoid, Tanh
-from faltung.elements.affine import Affine
-from faltung.elements.conv import Conv
-from faltung.elements.joins import Concat, Product, Sum
-from faltung.elements.reshape import Flatten
+from faltung.elements import Affine, Concat, Conv, Flatten, Product, ReLU, Sigmoid, Sum, Tanh
 from faltung.errors import NetworkError, ShapeError
-from faltung.network.composite import Chain, Graph, Node
+from faltung.network import Chain, Graph, Node
 
 
 def same(filters=2, kernel=3):

@@ -3,15 +3,9 @@
 import numpy as np
 import pytest
 
-from faltung.elements.activations import ReLU, Tanh
-from faltung.elements.adaptive import GlobalPool
-from faltung.elements.affine import Affine
-from faltung.elements.costs import CrossEntropy, SquaredError
-from faltung.elements.embedding import Embedding
-from faltung.elements.joins import Sum
-from faltung.elements.normalisation import BatchNorm
+from faltung.elements import Affine, BatchNorm, CrossEntropy, Embedding, GlobalPool, ReLU, SquaredError, Sum, Tanh
 from faltung.errors import DataError, NetworkError, SettingError, ShapeError
-from faltung.network.composite import Chain, Graph, Node
+from faltung.network import Chain, Graph, Node
 
 X = np.ones((2, 3), np.float32)
 

@@ -5,21 +5,31 @@ import pickle
 import numpy as np
 import pytest
 
-from faltung.elements.activations import ReLU, Sigmoid, Tanh
-from faltung.elements.adaptive import GlobalPool
-from faltung.elements.affine import Affine
-from faltung.elements.conv import Conv
-from faltung.elements.conv_transpose import ConvTranspose
-from faltung.elements.costs import CrossEntropy, SquaredError
-from faltung.elements.edges import Crop
-from faltung.elements.element import Parameter, Run
-from faltung.elements.embedding import Embedding
-from faltung.elements.joins import Concat, Product, Sum
-from faltung.elements.normalisation import BatchNorm
-from faltung.elements.pooling import MaxPool, MeanPool
-from faltung.elements.reshape import Flatten, Reshape
+from faltung.elements import (
+    Affine,
+    BatchNorm,
+    Concat,
+    Conv,
+    ConvTranspose,
+    Crop,
+    CrossEntropy,
+    Embedding,
+    Flatten,
+    GlobalPool,
+    MaxPool,
+    MeanPool,
+    Parameter,
+    Product,
+    ReLU,
+    Reshape,
+    Run,
+    Sigmoid,
+    SquaredError,
+    Sum,
+    Tanh,
+)
 from faltung.errors import NetworkError, SettingError, ShapeError
-from faltung.network.composite import Chain, Graph, Node
+from faltung.network import Chain, Graph, Node
 
 
 def ufldl():

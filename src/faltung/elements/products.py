@@ -45,7 +45,7 @@ def correlate_gradient(x: Array, dy: Array, windows: Windows, groups: int) -> Ar
 
 
 def _columns(x: Array, windows: Windows, groups: int) -> Array:
-    """X unfolded: (groups, batch * positions, taps * channels in a group)."""
+    """x unfolded: (groups, batch * positions, taps * channels in a group)."""
     u = unfold(x, windows)
     rows, taps = u.shape[: len(windows) + 1], u.shape[len(windows) + 1 : -1]
     channels = x.shape[-1] // groups
