@@ -1,0 +1,130 @@
+"""What can be typed: commands, options and their help. The work of each command lies in a file of its own.
+
+Those files are imported when their command runs, so that help comes at once.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Argument, Exit, Option, Typer
+
+app = Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from faltung import __version__
+
+        print(f"faltung {__version__}")
+        raise Exit
+
+
+def _in_folder(model: Path) -> Path:
+    return model / "model.safetensors" if model.is_dir() else model
+
+
+Model = Annotated[
+    Path,
+    Argument(metavar="MODEL", callback=_in_folder, help="A model file, or the folder of a run.", show_default=False),
+]
+
+
+def _option(metavar: str, help: str) -> Any:
+    return Option(metavar=metavar, help=help, show_default=False)
+
+
+Data = Annotated[
+    Path | None,
+    _option("DIR", "Four IDX files under their MNIST names, gzipped or not; or images, one folder a class."),
+]
+
+
+@app.callback()
+def faltung(
+    version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Convolutional networks on ordinary CPUs, with every derivative written down, visible and checked."""
+
+
+@app.command()
+def train(
+    data: Data = None,
+    network: Annotated[str | None, _option("NAME", "ufldl (default), ufldl-tutorial, lenet5 or allconv.")] = None,
+    epochs: Annotated[int | None, _option("N", "How often every image is seen.")] = None,
+    batch: Annotated[int | None, _option("N", "Images a step.")] = None,
+    rate: Annotated[float | None, _option("R", "The learning rate, at the beginning.")] = None,
+    momentum: Annotated[float | None, _option("M", "The momentum, from 0 to below 1.")] = None,
+    seed: Annotated[int | None, _option("N", "Of initial parameters and order of images (default 0).")] = None,
+    size: Annotated[str | None, _option("HxW", "Resize all images, as in 28x28.")] = None,
+    limit: Annotated[int | None, _option("N", "Train and test on N images at most, evenly from all classes.")] = None,
+    out: Annotated[Path | None, _option("DIR", "The folder of the run (default runs/NAME-1, -2, ...).")] = None,
+    resume: Annotated[Path | None, _option("DIR", "Go on with the run in this folder; with --epochs at most.")] = None,
+) -> None:
+    """Train a network on images.
+
+    Without options: the network of the UFLDL tutorial, on 10,000 images of clothes that come with the package. What is
+    not given is taken from the network's recipe.
+    """
+    from faltung.cli.train import begin, go_on
+
+    options = {"network": network, "data": data and str(data.resolve()), "size": size, "limit": limit}
+    options |= {"epochs": epochs, "batch": batch, "rate": rate, "momentum": momentum, "seed": seed}
+    given = {name: value for name, value in options.items() if value is not None}
+    if resume is None:
+        raise Exit(begin(given, out))
+    if out is not None:
+        given["out"] = out
+    raise Exit(go_on(given, resume))
+
+
+@app.command()
+def predict(
+    model: Model,
+    images: Annotated[list[Path], Argument(metavar="IMAGE...", help="Image files.", show_default=False)],
+    json: Annotated[bool, Option("--json", help="One JSON object an image, with all probabilities.")] = False,
+) -> None:
+    """Tell the class of images, and how probable it is."""
+    from faltung.cli.predict import predict
+
+    predict(model, images, as_json=json)
+
+
+@app.command()
+def evaluate(model: Model, data: Data = None) -> None:
+    """Measure a model on test images, by default those of its training: cost, accuracy, confusion matrix."""
+    from faltung.cli.evaluate import evaluate
+
+    evaluate(model, data)
+
+
+@app.command()
+def describe(model: Model) -> None:
+    """Show a model: its nodes as a table, its size, and how it was trained."""
+    from faltung.cli.describe import describe
+
+    describe(model)
+
+
+@app.command()
+def check(model: Model) -> None:
+    """Compare every derivative of a model with difference quotients; exit code 1 where they disagree."""
+    from faltung.cli.check import check
+
+    if not check(model):
+        raise Exit(1)
+
+
+@app.command()
+def trace(
+    model: Model,
+    image: Annotated[Path, Argument(metavar="IMAGE", help="An image file.", show_default=False)],
+    out: Annotated[Path, _option("FILE", "The .npz file to write.")],
+    label: Annotated[str | None, _option("CLASS", "What it should be (default: the predicted class).")] = None,
+) -> None:
+    """Write all values, error signals and gradients for one image into a .npz file.
+
+    Its arrays are called value/NODE, error/NODE and gradient/NODE.PARAMETER.
+    """
+    from faltung.cli.trace import trace
+
+    trace(model, image, out, label)

@@ -1,0 +1,41 @@
+"""``faltung check``: whether the derivatives of a model are right, at its own parameters."""
+
+from pathlib import Path
+
+import numpy as np
+
+from faltung.check import gradient_check
+from faltung.elements.costs import CrossEntropy
+from faltung.errors import NetworkError
+from faltung.exchange.modelfile import load_model
+
+EXAMPLES = 2
+ENTRIES = 20
+"""Of each parameter and of the input, chosen at random."""
+SIDE = 20
+"""What is taken for an axis of any size."""
+BOUND = 1e-6
+"""A wrong formula is off by far more; very small derivatives are off by a tenth of it, by rounding."""
+
+
+def check(model: Path) -> bool:
+    """Print how far formulas and difference quotients differ, on random examples in float64; whether they agree."""
+    network, params, _ = load_model(model)
+    if len(network.inputs) != 1 or len(network.outputs) != 1:
+        raise NetworkError(
+            f"{model}: got {len(network.inputs)} inputs and {len(network.outputs)} outputs, expected one of each",
+            way_out="use faltung.gradient_check in Python",
+        )
+    (shape,) = network.inputs.values()
+    random = np.random.default_rng(0)
+    x = random.uniform(size=(EXAMPLES, *(size or SIDE for size in shape)))
+    y = network.predict(params, x)
+    target = random.integers(y.shape[-1], size=y.shape[:-1])
+    result = gradient_check(network, params, x, target, cost=CrossEntropy(), entries=ENTRIES)
+    print(
+        f"{model}: {EXAMPLES} random examples, {ENTRIES} entries of each array, float64, difference at most {BOUND:g}\n"
+    )
+    print(result)
+    passed = result.passed(BOUND)
+    print(f"\n{'PASS' if passed else 'FAIL'}")
+    return passed
