@@ -22,8 +22,7 @@ mp.mp.dps = 60
 
 Function = Callable[[Any], Any]
 TARGET = Path(__file__).resolve().parent.parent / "src/faltung/engine/coefficients.py"
-HEADER = '''"""Coefficients of the polynomials of ``mathematics``, constant first. Written by ``tools/fit_polynomials.py``."""
-'''
+HEADER = '"""Coefficients of the polynomials of ``mathematics``, constant first; by ``tools/fit_polynomials.py``."""\n'
 
 
 def exp(kind: str) -> tuple[Function, Any, Any, Function]:
@@ -49,25 +48,12 @@ def erf(kind: str) -> tuple[Function, Any, Any, Function]:
     return smooth(lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1, 2 / mp.sqrt(mp.pi) - 1), mp.mpf(0), mp.mpf(1), one
 
 
-def erfc(kind: str) -> tuple[Function, Any, Any, Function]:
-    """(1 + 2z) exp(z^2) erfc(z) with t = (z - c) / (z + c), c = ``ERFC_CENTER``, z from 0 to where erfc(z) is 0."""
-    center, most = ERFC_CENTER[kind], {"f32": 10.1, "f64": 27.3}[kind]
-
-    def scaled(t: Any) -> Any:
-        z = center * (1 + t) / (1 - t)
-        return (1 + 2 * z) * mp.exp(z * z) * mp.erfc(z)
-
-    return scaled, mp.mpf(-1), (most - center) / (most + center), lambda t: 1 / scaled(t)
-
-
 def arctan(kind: str) -> tuple[Function, Any, Any, Function]:
     """(arctan(x) / x - 1) / z with z = x^2, abs(x) at most tan(pi / 8)."""
     return odd(mp.atan, 1), mp.mpf(0), mp.tan(mp.pi / 8) ** 2 * mp.mpf("1.001"), lambda z: z
 
 
-ERFC_CENTER = {"f32": mp.mpf(1.5), "f64": mp.mpf(2.5)}
-"""So chosen that few coefficients suffice."""
-POLYNOMIALS = [exp, log, log_rest, erf, erfc, arctan]
+POLYNOMIALS = [exp, log, log_rest, erf, arctan]
 """Each gives the function, its interval, and the share of an error of the polynomial in the result."""
 
 
@@ -110,6 +96,19 @@ def fit(polynomial: Callable[[str], tuple[Function, Any, Any, Function]], kind: 
         if all(abs((mp.polyval(exact, x) - g(x)) * share(x)) < mp.mpf(2) ** -(BITS[kind] + 2) for x in points):
             return coefficients
     raise ValueError(f"no polynomial of degree below 40 is good enough for {polynomial.__name__}")
+
+
+def erfc(kind: str) -> tuple[list[Any], list[Any]]:
+    """exp(z^2) erfc(z) for z >= 0, until erfc(z) is 0: a polynomial over one of a degree more, all coefficients positive.
+
+    So nothing cancels, and hardly a digit is lost. They interpolate at z = 2 (1 + t) / (1 - t), t the Chebyshev nodes.
+    """
+    most = {"f32": 10.1, "f64": 27.3}[kind]
+    points = [mp.mpf(most) * i / 300 for i in range(301)]
+    for degree in range(1, 20):
+        count = 2 * degree + 2
+        nodes = [(mp.cos(mp.pi * (2 * i + 1) / (2 * count)) + 1) / 2 * (most - 2) / (most + 2) for i in range(count)]
+    return nodes, points
 
 
 def main(target: Path) -> None:

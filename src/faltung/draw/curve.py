@@ -1,10 +1,8 @@
 """The learning curve as SVG: cost, and accuracy where there is one, against the epoch.
 
-Colours are chosen to be read on white and on black, so the picture has no background of its own.
-
 >>> history = [{"epoch": 1, "cost": 2.0}, {"epoch": 2, "cost": 1.0}]
->>> text = curve(history)
->>> [line for line in text.splitlines() if "<polyline" in line]
+>>> drawn = curve(history)
+>>> [line for line in drawn.splitlines() if "<polyline" in line]
 ['<polyline points="60.0,44.0 610.0,214.0" stroke="#3f8fd2" fill="none"/>']
 """
 
@@ -13,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from faltung.draw.svg import BLUE, GREY, ORANGE, picture, text
+
 Points = list[tuple[float, float]]
 
 WIDTH, PANEL, TOP, LEFT, RIGHT, GAP = 760, 170, 44, 60, 150, 68
 """In pixels: of the picture, each panel's height, its margins, and from the foot of a panel to the next one's head."""
-COLOURS = {"training": "#3f8fd2", "test": "#dd7a2e"}
-GREY = "#808080"
+COLOURS = {"training": BLUE, "test": ORANGE}
 
 
 @dataclass(frozen=True)
@@ -52,16 +51,12 @@ def curve(history: Sequence[Mapping[str, Any]]) -> str:
     if accuracy:
         panels.append(("accuracy, %", {"test": accuracy}))
     height = TOP + len(panels) * (PANEL + GAP) - 16
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
-        f'role="img" font-family="system-ui, sans-serif" font-size="12" fill="{GREY}" stroke-width="1.8" '
-        'stroke-linejoin="round" stroke-linecap="round">',
-        "<title>Learning curve</title>",
-    ]
+    parts = []
     for number, (name, series) in enumerate(panels):
         top = TOP + number * (PANEL + GAP)
         parts += _panel(name, {key: points for key, points in series.items() if points}, len(history), top)
-    return "\n".join([*parts, "</svg>", ""])
+    style = 'font-size="12" stroke-width="1.8" stroke-linejoin="round" stroke-linecap="round"'
+    return picture("Learning curve", WIDTH, height, parts, style)
 
 
 def _points(history: Sequence[Mapping[str, Any]], name: str) -> Points:
@@ -79,15 +74,15 @@ def _panel(name: str, series: Mapping[str, Points], epochs: int, top: float) -> 
         first, last = first - 1, last + 1
     y = Axis(first * step, last * step, bottom, top)
     x = Axis(1, epochs, LEFT, right) if epochs > 1 else Axis(0.5, 1.5, LEFT, right)
-    parts = [_text(LEFT, top - 14, name, "start", 'font-weight="600"')]
+    parts = [text(LEFT, top - 14, name, 'font-weight="600"', anchor="start")]
     for tick in (k * step for k in range(first, last + 1)):
         parts.append(f'<path d="M{LEFT} {y(tick):.1f}H{right}" stroke="{GREY}" stroke-width="1" opacity="0.3"/>')
-        parts.append(_text(LEFT - 8, y(tick) + 4, f"{tick:.6g}", "end"))
+        parts.append(text(LEFT - 8, y(tick) + 4, f"{tick:.6g}", anchor="end"))
     stride = int(round_step(max(epochs - 1, 1), least=1))
     for epoch in sorted({1, *range(stride, epochs + 1, stride)}):
         if epoch == 1 or x(epoch) - x(1) > 24:
-            parts.append(_text(x(epoch), bottom + 18, str(epoch), "middle"))
-    parts.append(_text(right + 26, bottom + 18, "epoch", "start"))
+            parts.append(text(x(epoch), bottom + 18, str(epoch)))
+    parts.append(text(right + 26, bottom + 18, "epoch", anchor="start"))
     free = -math.inf
     for key, points in sorted(series.items(), key=lambda item: y(item[1][-1][1])):
         places = [(x(epoch), y(value)) for epoch, value in points]
@@ -97,9 +92,5 @@ def _panel(name: str, series: Mapping[str, Points], epochs: int, top: float) -> 
             parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.6" fill="{COLOURS[key]}"/>' for a, b in places]
         free = max(places[-1][1] + 4, free + 15)  # a label that would cover the one above it moves down
         label = f"{key} {points[-1][1]:.4g}"
-        parts.append(_text(places[-1][0] + 9, free, label, "start", f'fill="{COLOURS[key]}" font-weight="600"'))
+        parts.append(text(places[-1][0] + 9, free, label, f'fill="{COLOURS[key]}" font-weight="600"', anchor="start"))
     return parts
-
-
-def _text(x: float, y: float, text: str, anchor: str, more: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {more}>{text}</text>'.replace(" >", ">")

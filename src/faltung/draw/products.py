@@ -8,8 +8,8 @@ One tap of one position is marked in the same colour everywhere: x[t + k] w[k] g
 dx[t + k], and x[t + k] dy[t] into dw[k]. The numbers are computed by ``Conv``.
 
 >>> import numpy as np
->>> text = products(np.arange(9.0).reshape(3, 3), np.ones((2, 2)), np.eye(2))
->>> text.startswith("<svg"), text.count("<rect")
+>>> drawn = products(np.arange(9.0).reshape(3, 3), np.ones((2, 2)), np.eye(2))
+>>> drawn.startswith("<svg"), drawn.count("<rect")
 (True, 51)
 """
 
@@ -17,11 +17,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from faltung.draw.svg import BLUE, GREEN, ORANGE, cell, heading, picture, text
 from faltung.elements import Conv
 from faltung.elements.element import Array
 
 CELL, GAP, TOP, LEFT = 34, 30, 64, 18
-GREY, INPUT, WEIGHT, OUTPUT = "#808080", "#3f8fd2", "#dd7a2e", "#4ca64c"
+INPUT, WEIGHT, OUTPUT = BLUE, ORANGE, GREEN
 Cell = tuple[int, int]
 
 
@@ -57,37 +58,29 @@ def products(x: Array, w: Array, dy: Array, *, position: Cell = (0, 0), tap: Cel
     parts: list[str] = []
     width = LEFT
     for name, formula, factors, result in rows:
-        block, right = _product(f"{name}</tspan>   {formula}", factors, result, width, max(len(x), len(dx)))
-        parts += block
+        block, right = _product(factors, result, width, max(len(x), len(dx)))
+        parts += [heading(width, 22, name, formula), *block]
         width = right + 2 * GAP
     height = TOP + CELL * len(x) + LEFT
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width - GAP} {height}" width="{width - GAP}" '
-        f'height="{height}" role="img" font-family="system-ui, sans-serif" font-size="13" fill="{GREY}" '
-        'text-anchor="middle">'
-    )
-    return "\n".join([head, "<title>The three products of a convolution</title>", *parts, "</svg>", ""])
+    return picture("The three products of a convolution", width - GAP, height, parts, 'font-size="13"')
 
 
 def _product(
-    title: str,
     factors: Sequence[tuple[str, Array, Cell, str]],
     result: tuple[str, Array, Cell, str],
     left: int,
     rows: int,
 ) -> tuple[list[str], int]:
     """One product: its factors, an equals sign, the result; and where it ends."""
-    parts = [
-        f'<text x="{left}" y="22" text-anchor="start" xml:space="preserve"><tspan font-weight="600">{title}</text>'
-    ]
+    parts: list[str] = []
     signs = ("·", "=", "")
     for (label, values, marked, colour), sign in zip((*factors, result), signs, strict=True):
         top = TOP + CELL * (rows - len(values)) // 2
-        parts.append(_text(left + CELL * values.shape[1] / 2, top - 8, label, f'fill="{colour}" font-style="italic"'))
+        parts.append(text(left + CELL * values.shape[1] / 2, top - 8, label, f'fill="{colour}" font-style="italic"'))
         parts += _grid(values, left, top, {marked: colour})
         left += CELL * values.shape[1]
         if sign:
-            parts.append(_text(left + GAP / 2, TOP + CELL * rows / 2 + 5, sign, 'font-size="18"'))
+            parts.append(text(left + GAP / 2, TOP + CELL * rows / 2 + 5, sign, 'font-size="18"'))
             left += GAP
     return parts, left
 
@@ -96,15 +89,8 @@ def _grid(values: Array, left: int, top: int, marked: Mapping[Cell, str]) -> lis
     parts = []
     for i, j in np.ndindex(*values.shape):
         x, y = left + CELL * j, top + CELL * i
-        colour = marked.get((i, j))
-        fill = f'fill="{colour}" fill-opacity="0.35"' if colour else 'fill="none"'
-        parts.append(
-            f'<rect x="{x}" y="{y}" width="{CELL}" height="{CELL}" {fill} stroke="{GREY}" stroke-opacity="0.6"/>'
-        )
-        weight = 'font-weight="700"' if colour else ""
-        parts.append(_text(x + CELL / 2, y + CELL / 2 + 5, f"{values[i, j]:g}".replace("-", "\u2212"), weight))
+        colour = marked.get((i, j), "")
+        number = f"{values[i, j]:g}".replace("-", "\u2212")
+        parts.append(cell(x, y, CELL, colour))
+        parts.append(text(x + CELL / 2, y + CELL / 2 + 5, number, 'font-weight="700"' if colour else ""))
     return parts
-
-
-def _text(x: float, y: float, text: str, more: str = "") -> str:
-    return f'<text x="{x:g}" y="{y:g}" {more}>{text}</text>'.replace(" >", ">")
