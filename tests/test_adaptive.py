@@ -156,15 +156,16 @@ def test_regions_cover_the_axis_in_order_and_are_nearly_equal(size, count):
         assert all(a[-1] <= b[0] for a, b in itertools.pairwise(regions))
 
 
-def test_disjoint_regions_have_an_exact_field_others_none():
+def test_disjoint_regions_have_an_exact_field_others_vary():
     start = (Field(), Field())
     pool = AdaptivePool(3, "max")
-    seen = pool.receptive([start], [(6, 12, 1)]) or ()
+    seen = pool.receptive([start], [(6, 12, 1)])
+    assert not isinstance(seen, str)
     assert [(field.start, field.size, field.jump) for field in seen] == [(0, 2, 2), (0, 4, 4)]
-    assert pool.receptive([start], [(6, 11, 1)]) is None
-    assert pool.receptive([start], [(6, None, 1)]) is None
-    assert pool.receptive([None], [(6, 12, 1)]) is None
-    assert GlobalPool("max").receptive([start], [(6, 12, 1)]) is None
+    assert pool.receptive([start], [(6, 11, 1)]) == "varies"
+    assert pool.receptive([start], [(6, None, 1)]) == "varies"
+    assert pool.receptive(["all"], [(6, 11, 1)]) == pool.receptive(["all"], [(6, 12, 1)]) == "all"
+    assert GlobalPool("max").receptive([start], [(6, 12, 1)]) == "all"
 
 
 def test_repr_gives_back_the_call():
@@ -176,7 +177,11 @@ def test_repr_gives_back_the_call():
     ("make", "message"),
     [
         (lambda: AdaptivePool(0, "max"), r"AdaptivePool\(0, 'max'\): got size=0, expected a whole number"),
-        (lambda: AdaptivePool((2, False), "max"), r"got size=False, expected a whole number"),
+        (lambda: AdaptivePool((), "max"), r"got size=\(\), expected a whole number of at least 1, or one an axis"),
+        (
+            lambda: AdaptivePool((2, False), "max"),
+            r"got size=\(2, False\), expected a whole number of at least 1, or one an axis",
+        ),
         (lambda: AdaptivePool(2, "sum"), "got kind='sum', expected one of 'mean', 'max'"),
         (lambda: GlobalPool("median"), "got kind='median', expected one of 'mean', 'max'"),
     ],

@@ -87,6 +87,8 @@ def test_what_is_known_before_any_array():
     assert affine.multiplications((3, 4)) == 120
     fields = (Field(),)
     assert affine.receptive([fields], [(3, 4)]) == fields
+    assert affine.receptive(["varies"], [(3, 4)]) == "varies"
+    assert affine.receptive(["varies"], [(4,)]) == "all"
 
 
 @pytest.mark.parametrize("affine", [Affine(10), Affine(3, bias=False, initial="ufldl")])

@@ -41,7 +41,10 @@ def refused(outcome, *parts):
         (("--limit", 0), "got --limit 0, expected at least 1"),
         (("--size", "28"), "got --size 28, expected HxW"),
         (("--size", "0x28"), "got --size 0x28, expected HxW"),
-        (("--size", "8x8"), "'conv1': the kernel spans 9, the padded input only 8"),
+        (
+            ("--size", "8x8"),
+            "the kernel spans 9, the padded input only 8 (8 + 0 + 0) on axis 0; enlarge all images, as --size",
+        ),
         (("--network", "vgg"), "got the network 'vgg', expected one of ufldl, "),
         (("--network", "ufldl-tutorial", "--limit", 100), "100 examples do not fill one batch of 256"),
         (("--data", "nowhere"), "nowhere: No such file or directory"),
@@ -140,7 +143,7 @@ def test_folders_of_images(capsys, tmp_path):
     refused(run(capsys, "train", "--data", tmp_path), "got no folders")
     data = stripes(tmp_path / "images")
     Image.new("L", (5, 5)).save(data / "width 2" / "z.png")
-    refused(run(capsys, "train", "--data", data), "z.png is 5 x 5, but", "expected one size")
+    refused(run(capsys, "train", "--data", data), "z.png is 5 x 5, but", "one size; resize all images", "--size 12x12")
     (data / "width 2" / "z.png").write_bytes(b"no image")
     refused(run(capsys, "train", "--data", data), "z.png: no known kind of image")
 

@@ -190,7 +190,7 @@ def test_what_is_known_before_any_array():
     assert set(Conv(8, kernel=3, bias=False).parameters((7, 9, 4))) == {"w"}
     seen = conv.receptive([(Field(), Field())], [(7, 9, 4)])
     assert seen == (Field().through(Window(3, 2, 1, "same"), 7), Field().through(Window(5, 2, 1, "same"), 9))
-    assert conv.receptive([None], [(7, 9, 4)]) is None
+    assert conv.receptive(["varies"], [(7, 9, 4)]) == "varies"
 
 
 @pytest.mark.parametrize(
@@ -221,6 +221,8 @@ def test_repr_is_the_call_and_nothing_can_be_assigned(conv):
         ({"padding": (1, -1)}, r"got padding=\(1, -1\), expected"),
         ({"padding": (1, 2, 3)}, r"got padding=\(1, 2, 3\), expected a pair \(before, after\) for all axes"),
         ({"kernel": (3, 3), "stride": (1, 1, 1)}, r"got kernel=\(3, 3\), stride=\(1, 1, 1\), expected one entry"),
+        ({"filters": np.int64(2)}, r"got filters=.*2.*, expected a whole number of at least 1; make it a plain number"),
+        ({"bias": "no"}, "got bias='no', expected one of True, False"),
         ({"initial": "warm"}, "got initial='warm', expected one of 'glorot', 'he', 'ufldl'"),
     ],
 )  # fmt: skip

@@ -189,6 +189,8 @@ def test_repr_is_the_call_and_nothing_can_be_assigned(up):
         ({"size": 2.5}, "got size=2.5, expected"),
         ({"size": ()}, "got size=.., expected"),
         ({"size": (4, "like")}, "got size=.4, 'like'., expected"),
+        ({"output_padding": -1}, "got output_padding=-1, expected a whole number from 0, or one an axis"),
+        ({"output_padding": ()}, r"got output_padding=\(\), expected a whole number from 0"),
         ({"size": 7, "stride": 2, "output_padding": 1}, "got output_padding=1, expected 0 where the size is given"),
         ({"initial": "warm"}, "got initial='warm', expected one of 'glorot'"),
     ],

@@ -61,7 +61,7 @@ def test_cross_entropy_of_labels(shape, classes, reduction, weighted, by_class, 
     y, labels = random.normal(size=(*shape, classes)), random.integers(0, classes, shape)
     if ignore is not None:
         labels[random.random(shape) < 0.4] = ignore
-    class_weights = tuple(random.uniform(0.5, 2, classes)) if by_class else None
+    class_weights = tuple(random.uniform(0.5, 2, classes).tolist()) if by_class else None
     cost = CrossEntropy(reduction=reduction, class_weights=class_weights, ignore=ignore)
     given = {"none": None, "examples": random.uniform(0, 2, shape[0]), "positions": random.uniform(0, 2, shape)}[
         weighted
@@ -84,7 +84,7 @@ def test_cross_entropy_of_labels(shape, classes, reduction, weighted, by_class, 
 def test_cross_entropy_of_soft_targets(shape, classes, reduction, by_class, seed):
     random = np.random.default_rng(seed)
     y, target = random.normal(size=(*shape, classes)), random.dirichlet(np.ones(classes), shape)
-    class_weights = tuple(random.uniform(0.5, 2, classes)) if by_class else None
+    class_weights = tuple(random.uniform(0.5, 2, classes).tolist()) if by_class else None
     cost = CrossEntropy(reduction=reduction, class_weights=class_weights)
     wanted = target * (class_weights or 1)
     divisor = wanted.sum() if reduction == "mean" else 1
@@ -262,7 +262,7 @@ def test_weights_that_do_not_fit_are_refused(shape):
 
 def test_bad_settings_are_refused():
     with pytest.raises(
-        SettingError, match=r"got reduction='none', expected one of 'mean', 'sum'; choose another reduct"
+        SettingError, match=r"got reduction='none', expected one of 'mean', 'sum'; choose another value of reduct"
     ):
         SquaredError(reduction="none")
     bad: tuple[Any, ...] = ((), [1.0], 2.0)

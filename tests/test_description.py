@@ -2,8 +2,10 @@
 
 import copy
 import json
+import pickle
+import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -71,7 +73,16 @@ NETWORKS = {
     "shapes": Chain(
         a=AdaptivePool((4, 3), "max"), b=Resize(2, method="linear"), c=Crop(1), d=Flatten(), e=Reshape((3, -1))
     ).on((None, None, 1)),
+    "formulas": Chain(
+        found=Pointwise("x**2"),
+        given=Pointwise("abs(x)", derivative="sign(x)"),
+        pool=Pool(2, "log(mean(exp(x)))"),
+        mean=Pool(2, "mean(x)", "1 / m"),
+    ).on((8, 1)),
 }
+
+
+SIGMOID = {"type": "Sigmoid"}
 
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
@@ -84,11 +95,57 @@ def test_a_network_comes_back_as_it_was(network):
     assert [step.name for step in again.steps] == [step.name for step in network.steps]
 
 
-def test_a_formula_comes_back_with_its_derivative():
-    network = Chain(square=Pointwise("x**2"), pool=Pool(2, "log(mean(exp(x)))")).on((4, 1))
-    data = json.loads(json.dumps(describe_network(network)))
-    assert data["composite"]["nodes"][0]["element"]["derivative"] == "2 * x"
-    assert read_network(data).composite == network.composite
+def formulas():
+    """The description of the network of formulas, and those of its elements."""
+    data = json.loads(json.dumps(describe_network(NETWORKS["formulas"])))
+    return data, [node["element"] for node in data["composite"]["nodes"]]
+
+
+@pytest.fixture
+def without_sympy(monkeypatch):
+    for name in [name for name in sys.modules if name == "faltung.formula.derivative" or name.split(".")[0] == "sympy"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "sympy", None)
+
+
+def test_a_formula_comes_back_with_its_derivative_and_whether_that_was_found(without_sympy):
+    data, elements = formulas()
+    assert [element["derivative"] for element in elements[:2]] == ["2 * x", "sign(x)"]
+    assert [element.get("found", False) for element in elements] == [True, False, True, False]
+    again = read_network(data)
+    assert repr(again) == repr(NETWORKS["formulas"])
+    assert repr(read_network(describe_network(again))) == repr(again)
+
+
+def test_another_formula_in_place_of_one_that_was_loaded_gets_another_derivative():
+    loaded = read_network(formulas()[0]).composite.nodes["found"].element
+    assert isinstance(loaded, Pointwise)
+    assert replace(loaded, formula="x**3").derivative == "3 * x**2"
+    assert copy.deepcopy(loaded) == pickle.loads(pickle.dumps(loaded)) == loaded
+    assert repr(pickle.loads(pickle.dumps(loaded))) == "Pointwise('x**2')"
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_a_stored_formula_without_its_derivative_is_refused_before_it_is_differentiated(without_sympy, place):
+    for derivative in (None, 3, ["2 * x"]):
+        data, elements = formulas()
+        elements[place]["derivative"] = derivative
+        with pytest.raises(ModelFileError, match="where a text should be"):
+            read_network(data)
+    data, elements = formulas()
+    del elements[place]["derivative"]
+    with pytest.raises(ModelFileError, match="KeyError: 'derivative'"):
+        read_network(data)
+
+
+def test_a_fault_of_ours_is_not_called_damage(monkeypatch):
+    def fault(self, *shapes):
+        raise AttributeError("a fault")
+
+    monkeypatch.setattr(Sigmoid, "output", fault)
+    data = {"inputs": {"x": [4]}, "composite": {"type": "Chain", "nodes": [{"name": "a", "element": SIGMOID}]}}
+    with pytest.raises(AttributeError, match="a fault"):
+        read_network(data)
 
 
 def test_every_field_is_told_so_that_a_default_may_change():
@@ -170,7 +227,7 @@ def damaged(change):
         (damaged(lambda data: data["composite"].update(outputs="late")), "str where a list should be"),
         (damaged(lambda data: data["composite"]["nodes"].append(data["composite"]["nodes"][0])), "two nodes of one"),
         (damaged(lambda data: data["composite"]["nodes"][0].update(sources=["late", "one"])), "NetworkError.*cycle"),
-        (damaged(lambda data: data["composite"]["nodes"][0].update(name=3)), "int where a name should be"),
+        (damaged(lambda data: data["composite"]["nodes"][0].update(name=3)), "int where a text should be"),
         (damaged(lambda data: data["composite"]["nodes"][0].update(element=3)), "int where an object should be"),
         (
             damaged(lambda data: data["composite"]["nodes"][0].update(element={"type": "os.system", "command": "ls"})),

@@ -213,7 +213,7 @@ def test_every_cost_has_a_target():
 
 def test_every_weight_has_a_cost():
     weight = {"a": np.ones(2), "c": np.ones(2)}
-    with pytest.raises(NetworkError, match="got a weight for c, expected outputs that have a cost; leave it"):
+    with pytest.raises(NetworkError, match="got a weight for c, expected outputs that have a cost; leave it out"):
         two_outputs().backpropagate({}, X, {"a": X}, cost={"a": SquaredError()}, weight=weight)
 
 

@@ -1,7 +1,7 @@
 """What every element keeps to: its derivatives, its dtype, any batch, its repr, and that nothing can be assigned."""
 
 import inspect
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import faltung as ft
 from faltung import elements
 from faltung.check import adjoint_check, element_check
 from faltung.elements.element import example
+from faltung.errors import FaltungError, SettingError, at
 
 SHAPE = (6, 6, 4)
 INDICES = np.array([[0, 3, 3], [1, 2, 0]])
@@ -164,3 +165,33 @@ def test_repr_is_the_call_and_nothing_can_be_assigned(element, inputs):
             setattr(element, each.name, None)
     with pytest.raises(FrozenInstanceError):
         element.anything = 1
+
+
+@every_element
+def test_numbers_of_numpy_are_refused_as_settings(element, inputs):
+    """They would change the dtype of what they are multiplied with, and cannot be written into a model file."""
+    for each in fields(element):
+        value = getattr(element, each.name)
+        if type(value) in (int, float):
+            with pytest.raises(SettingError, match=f"{each.name}="):
+                replace(element, **{each.name: np.array(value)[()]})
+
+
+def refusal(element, shapes):
+    """What is raised for inputs of these shapes, if anything."""
+    try:
+        with at("here"):
+            element.output(*shapes)
+    except FaltungError as error:
+        return error
+    return None
+
+
+@every_element
+def test_messages_begin_with_the_call_and_the_node(element, inputs):
+    """Whatever input does not fit, down to one without an axis."""
+    shapes = ((), (None,), (0,), (None, None), (5, None), (0, 0, 0), (2, 3, 5, 7))
+    for error in filter(None, (refusal(element, [shape] * len(inputs)) for shape in shapes)):
+        assert str(error).startswith(f"{element!r} 'here': ")
+        assert error.element is element
+        assert error.way_out

@@ -81,7 +81,7 @@ def test_what_are_no_integers_is_refused(x):
 
 
 def test_bad_settings_and_parameters_are_refused():
-    with pytest.raises(SettingError, match=r"got count=0, expected a whole number of at least 1; choose another count"):
+    with pytest.raises(SettingError, match=r"got count=0, expected a whole number of at least 1; choose another value"):
         Embedding(0, 1)
     with pytest.raises(SettingError, match=r"got channels=1.5, expected a whole number of at least 1"):
         Embedding(1, 1.5)  # pyright: ignore[reportArgumentType] -- that is the test

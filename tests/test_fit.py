@@ -316,7 +316,7 @@ def test_a_test_cost_that_is_not_finite_does_not_stop_the_training(tmp_path):
         (
             {"drop_last": True, "batch": 21},
             DataError,
-            "got 20 examples, which do not fill one batch of 21; use a smaller",
+            "20 examples do not fill one batch of 21; use a smaller",
         ),
         ({"test": images(4).x[:0]}, DataError, "got test of no examples, expected at least one"),
         ({"test": Arrays(np.ones((2, 5, 6, 1)), np.zeros(2, int))}, ShapeError, "x"),

@@ -165,7 +165,7 @@ def test_nothing_else_can_be_said(text):
         ("x+" * 4000 + "x", "pointwise", f"more than {HEIGHT} operations inside each other at position 399 of '...+x+"),
         ("(" * 20000, "pointwise", f"got a formula, or a derivative, of 20000 characters, expected at most {LENGTH}"),
         (3, "pointwise", "got 3, expected the text of a formula"),
-        ("x", "scalar", "got the kind 'scalar', expected one of ('pointwise', 'aggregate', 'entries')"),
+        ("x", "scalar", "got the kind 'scalar', expected one of pointwise, aggregate, entries; choose"),
     ],
 )
 def test_messages(text, kind, message):

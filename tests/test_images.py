@@ -190,7 +190,7 @@ def test_pixels_that_do_not_fit_into_a_byte(tmp_path):
 
 def test_arguments_out_of_range(tmp_path):
     path = save(tmp_path / "a.png", np.zeros((2, 2), np.uint8))
-    with pytest.raises(SettingError, match=r"has 1 \(grey\) or 3 \(colour\) channels, got channels=4"):
+    with pytest.raises(SettingError, match=r"got channels=4, expected 1 \(grey\) or 3 \(colour\); choose one"):
         read_image(path, 4)
     with pytest.raises(SettingError, match="the size of images is 0 x 5, expected at least 1 x 1"):
         read_image(path, 1, size=(0, 5))
@@ -266,7 +266,7 @@ def test_images_are_grey_only_if_all_are(tmp_path, name, picture, channels):
 def test_images_of_another_size(tmp_path):
     save(two_classes(tmp_path) / "b" / "5.png", np.zeros((4, 3), np.uint8))
     save(tmp_path / "b" / "6.png", np.zeros((7, 7), np.uint8))
-    message = r"b.5\.png is 4 x 3, but .*a.0\.png is 2 x 3, expected one size; resize all images, .* size=\(2, 3\)"
+    message = r"b.5\.png is 4 x 3, but .*a.0\.png is 2 x 3, expected one size; resize all images, as size=\(2, 3\)"
     with pytest.raises(DataError, match=message):
         read_folder(tmp_path)
     train, test = read_folder(tmp_path, size=(5, 4))
@@ -335,6 +335,16 @@ def test_the_four_files_of_mnist(tmp_path, end):
     assert test.labels.tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("end", ["", ".gz"])
+def test_the_names_that_kaggle_gives_them(tmp_path, end):
+    expected, _ = read_folder(mnist(tmp_path, end=end))
+    for path in list(tmp_path.iterdir()):
+        path.rename(tmp_path / path.name.replace("-idx", ".idx"))
+    assert (tmp_path / f"t10k-labels.idx1-ubyte{end}").is_file()
+    train, _ = read_folder(tmp_path)
+    assert np.array_equal(train.pixels, expected.pixels)
+
+
 def test_the_files_of_mnist_resized(tmp_path):
     mnist(tmp_path)
     before, _ = read_folder(tmp_path)
@@ -369,7 +379,8 @@ def test_files_that_hold_something_else(tmp_path, array):
 def test_test_images_of_another_size(tmp_path):
     write_idx(mnist(tmp_path) / "t10k-images-idx3-ubyte", np.zeros((4, 5, 5), np.uint8))
     with pytest.raises(
-        DataError, match=r"training images are 3 x 4, test images 5 x 5, expected one size; .*size=\(3, 4\)"
+        DataError,
+        match=r"training images are 3 x 4, test images 5 x 5, expected one size; .*size=\(3, 4\) .* --size 3x4",
     ):
         read_folder(tmp_path)
 

@@ -97,3 +97,18 @@ def test_every_rule_can_be_asked_for_and_no_other():
         assert drawn(asked.rule, asked.shape, asked.fans).shape == (3, 3, 2, 2)
     with pytest.raises(SettingError, match="got initial='xavier', expected one of 'glorot', 'he', 'ufldl'"):
         ft.Conv(2, kernel=3, initial="xavier")
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, "zero", None, True])
+def test_what_is_no_seed_is_refused(seed):
+    message = f"got seed={seed!r}, expected a whole number from 0; choose another seed"
+    net = ft.Chain(dense=ft.Affine(3)).on((4,))
+    with pytest.raises(SettingError, match=message):
+        net.initial(seed=seed)
+    with pytest.raises(SettingError, match=message):
+        ft.check.element_check(ft.Affine(3), (4,), seed=seed)
+    with pytest.raises(SettingError, match=message):
+        ft.check.adjoint_check(ft.Affine(3), (4,), seed=seed)
+    x = np.ones((1, 4))
+    with pytest.raises(SettingError, match=message):
+        ft.check.gradient_check(net, net.initial(), x, np.ones((1, 3)), cost=ft.SquaredError(), seed=seed)

@@ -8,7 +8,7 @@ import pytest
 from faltung.elements import Affine, SquaredError
 from faltung.elements.activations import Identity
 from faltung.elements.element import Element
-from faltung.network import Chain
+from faltung.network import Chain, Graph, Node
 from faltung.network.nonfinite import NonFinite, first_nonfinite
 
 
@@ -78,3 +78,16 @@ def test_inputs_then_target_then_parameters_then_values(number):
         place = found(Faulty(value=True))
     assert place is not None
     assert place.what == "value"
+
+
+def test_of_several_targets_the_one_is_named_that_is_not_finite():
+    network = Graph(one=Node(Affine(2), "x"), other=Node(Affine(2), "x")).on((3,))
+    params, costs = network.initial(0, np.float64), {"one": SquaredError(), "other": SquaredError()}
+    targets = {"one": np.zeros((4, 2)), "other": np.zeros((4, 2))}
+    back = network.backpropagate(params, np.ones((4, 3)), targets, cost=costs)
+    assert first_nonfinite(network, params, targets, back) is None
+    targets["other"] = planted(targets["other"])
+    back = network.backpropagate(params, np.ones((4, 3)), targets, cost=costs)
+    place = first_nonfinite(network, params, targets, back)
+    assert place is not None
+    assert (place.what, place.name, place.element, place.index) == ("target", "other", None, (2, 1))

@@ -132,7 +132,7 @@ def test_layer_norm_over_all_sees_the_whole_input():
     seen = [(Field().through(Window(kernel=3)),)]
     assert LayerNorm().receptive(seen, [(5, 3)]) == seen[0]
     assert BatchNorm().receptive(seen, [(5, 3)]) == seen[0]
-    assert LayerNorm(axes="all").receptive(seen, [(5, 3)]) is None
+    assert LayerNorm(axes="all").receptive(seen, [(5, 3)]) == "all"
 
 
 def test_an_empty_batch_passes_out_of_training():
@@ -156,7 +156,7 @@ def test_one_value_a_channel_cannot_be_normalised_in_training(shape):
 
 
 def test_bad_settings_are_refused():
-    with pytest.raises(SettingError, match=r"got axes='time', expected one of 'channels', 'all'; choose another axes"):
+    with pytest.raises(SettingError, match=r"got axes='time', expected one of 'channels', 'all'; choose another value"):
         LayerNorm(axes="time")
     with pytest.raises(SettingError, match=r"got epsilon=0, expected a number of at least 1e-30"):
         LayerNorm(epsilon=0)

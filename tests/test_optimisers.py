@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from faltung import training
 from faltung.errors import SettingError
-from faltung.training import SGD, Adam, AdamW, Piecewise, StepDecay
+from faltung.training import SGD, Adam, AdamW, Cosine, Piecewise, StepDecay, WarmUp
 
 NUMBERS = st.floats(-4, 4)
 GRADIENTS = [[0.5, -1.0, 2.0], [-0.25, 3.0, 0.0], [1.0, 1.0, 1.0], [0.125, -4.0, 2.5]]
@@ -102,12 +103,19 @@ def test_the_first_step_of_adam_is_the_rate_whatever_the_gradient():
 def test_repr_is_the_call():
     assert repr(SGD(0.1, momentum=0.9)) == "SGD(0.1, momentum=0.9)"
     assert repr(Adam(StepDecay(0.1, 0.5, 9), epsilon=1e-6)).endswith("every=9), epsilon=1e-06)")
+    warm = WarmUp(5, Cosine(0.1, steps=100, final=0.01))
+    for optimiser in (
+        SGD(warm, momentum=Piecewise(((0, 0.5), (2, 0.9))), nesterov=True),
+        Adam(),
+        AdamW(betas=(0, 0.5)),
+    ):
+        assert eval(repr(optimiser), dict(vars(training))) == optimiser
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SGD(0.0), r"SGD\(0.0\): got rate=0.0, expected a number above 0; choose another rate"),
+        (lambda: SGD(0.0), r"SGD\(0.0\): got rate=0.0, expected a number above 0; choose another value of rate"),
         (lambda: SGD(-1), "got rate=-1, expected a number of at least 0"),
         (lambda: SGD(math.nan), "got rate=nan"),
         (lambda: SGD(True), "got rate=True"),
@@ -119,6 +127,12 @@ def test_repr_is_the_call():
         (lambda: Adam(betas=0.9), r"got betas=0.9, expected two numbers, such as \(0.9, 0.999\)"),  # pyright: ignore[reportArgumentType] -- the mistake
         (lambda: Adam(epsilon=0.0), "got epsilon=0.0, expected a number of at least 1e-30"),
         (lambda: AdamW(weight_decay=-1.0), "got weight_decay=-1.0"),
+        (lambda: SGD(10**400), "got rate=10000.*, expected a number of at least 0"),
+        (
+            lambda: SGD(np.float64(0.1)),
+            r"got rate=.*0\.1.*, expected a number of at least 0; make it a plain number",
+        ),
+        (lambda: SGD(0.1, nesterov="yes"), "got nesterov='yes', expected one of True, False; choose another value"),  # pyright: ignore[reportArgumentType] -- the mistake
     ],
 )
 def test_settings_that_make_no_sense(make, message):

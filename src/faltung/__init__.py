@@ -10,59 +10,71 @@
 ((2, 4, 4, 2), (3, 3, 1, 2))
 >>> ft.check.gradient_check(net, params, x, labels, cost=ft.CrossEntropy()).passed()
 True
+
+Names are imported when they are first used, so that the command line answers at once.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from faltung import elements
-from faltung.elements import *  # noqa: F403 -- its __all__ is the list of public elements
-from faltung.network import Backward, Chain, Forward, Graph, Network, Node
-
 if TYPE_CHECKING:
-    from faltung import arithmetic, check, data, errors, initial, matrix, models
+    from faltung import arithmetic, check, data, elements, errors, initial, matrix, models
+    from faltung.elements import *  # noqa: F403 -- its __all__ is the list of public elements
     from faltung.model import Model
+    from faltung.network import Backward, Chain, Forward, Graph, Network, Node
     from faltung.training import SGD, Adam, AdamW, Cosine, Piecewise, StepDecay, WarmUp, evaluate, fit
+
+    __all__ = [
+        "SGD",
+        "Adam",
+        "AdamW",
+        "Backward",
+        "Chain",
+        "Cosine",
+        "Forward",
+        "Graph",
+        "Model",
+        "Network",
+        "Node",
+        "Piecewise",
+        "StepDecay",
+        "WarmUp",
+        "arithmetic",
+        "check",
+        "data",
+        "elements",
+        "errors",
+        "evaluate",
+        "fit",
+        "initial",
+        "matrix",
+        "models",
+    ]
+    __all__ += elements.__all__
 
 __version__ = "0.1.0"
 
-_LATER = {"Model": "faltung.model"} | dict.fromkeys(
-    ("SGD", "Adam", "AdamW", "Cosine", "Piecewise", "StepDecay", "WarmUp", "evaluate", "fit"), "faltung.training"
+_MODULES = ("arithmetic", "check", "data", "elements", "errors", "initial", "matrix", "models")
+_HOMES = (
+    {"Model": "model"}
+    | dict.fromkeys(("Backward", "Chain", "Forward", "Graph", "Network", "Node"), "network")
+    | dict.fromkeys(
+        ("SGD", "Adam", "AdamW", "Cosine", "Piecewise", "StepDecay", "WarmUp", "evaluate", "fit"), "training"
+    )
 )
-_MODULES = ("arithmetic", "check", "data", "errors", "initial", "matrix", "models")
-
-__all__ = [
-    "SGD",
-    "Adam",
-    "AdamW",
-    "Backward",
-    "Chain",
-    "Cosine",
-    "Forward",
-    "Graph",
-    "Model",
-    "Network",
-    "Node",
-    "Piecewise",
-    "StepDecay",
-    "WarmUp",
-    "arithmetic",
-    "check",
-    "data",
-    "errors",
-    "evaluate",
-    "fit",
-    "initial",
-    "matrix",
-    "models",
-]
-__all__ += elements.__all__
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is not needed to define and run a network when it is first asked for."""
-    if name in _LATER:
-        return getattr(import_module(_LATER[name]), name)
+    if name == "__all__":
+        return [*_MODULES, *_HOMES, *import_module("faltung.elements").__all__]
     if name in _MODULES:
         return import_module(f"faltung.{name}")
+    if name in _HOMES:
+        return getattr(import_module(f"faltung.{_HOMES[name]}"), name)
+    if name in (elements := import_module("faltung.elements")).__all__:
+        return getattr(elements, name)
     raise AttributeError(f"module 'faltung' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__getattr__("__all__")]

@@ -59,13 +59,13 @@ class Window:
     def __post_init__(self) -> None:
         for name in ("kernel", "stride", "dilation"):
             value = getattr(self, name)
-            if not _whole(value, least=1):
+            if not whole(value, least=1):
                 one = "use one for all axes, or a tuple with one an axis"
                 way_out = "make one Window an axis" if isinstance(value, tuple) else one
                 raise SettingError(f"got {name}={value!r}, expected a plain int >= 1", way_out=way_out)
         ends = self.padding if isinstance(self.padding, tuple) else (self.padding, self.padding)
         named = isinstance(self.padding, str) and self.padding in NAMES
-        if not named and not (len(ends) == 2 and all(_whole(end, least=0) for end in ends)):
+        if not named and not (len(ends) == 2 and all(whole(end, least=0) for end in ends)):
             raise SettingError(
                 f"got padding={self.padding!r}, expected {', '.join(NAMES)}, a plain int >= 0 or (before, after)",
                 way_out="use padding='valid' to do without",
@@ -140,7 +140,7 @@ class Window:
         """
         same = self.padding == "same"
         most = 0 if same else self.stride - 1
-        if not _whole(output_padding, least=0) or output_padding > most:
+        if not whole(output_padding, least=0) or output_padding > most:
             raise SettingError(
                 f"got output_padding={output_padding!r}{_on(axis)}, expected "
                 + ("0, as padding is 'same'" if same else f"0 to {most}, less than the stride"),
@@ -282,10 +282,19 @@ def _by_axis(padding: Paddings, element: object) -> bool:
     return True
 
 
-
-def _whole(value: object, least: int) -> bool:
+def whole(value: object, least: int) -> bool:
     """Tell a plain int, one that can be written as JSON; True is none."""
     return type(value) is int and value >= least
+
+
+def whole_per_axis(value: object, least: int) -> bool:
+    """Tell a plain int for all axes, or a tuple with one an axis.
+
+    >>> whole_per_axis(3, least=1), whole_per_axis((3, 5), least=1), whole_per_axis((3, 0), least=1)
+    (True, True, False)
+    """
+    entries = value if isinstance(value, tuple) else (value,)
+    return len(entries) > 0 and all(whole(entry, least) for entry in entries)
 
 
 def _on(axis: int | None) -> str:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from faltung.randomness import generator
+
 Rule = Callable[[np.random.Generator, tuple[int, ...], int, int], NDArray[np.float64]]
 
 
@@ -56,6 +58,9 @@ def bilinear(random, shape, fan_in, fan_out):
 
     A kernel of k = 2 s (or 2 s - 1) taps interpolates for stride s; weights are 1 - |tap - middle| / s.
     Long et al. 2015, who keep such kernels fixed.
+
+    >>> bilinear(None, (4, 1, 1), 4, 4).ravel().tolist()
+    [0.25, 0.75, 0.75, 0.25]
     """
     *taps, inputs, outputs = shape
     kernel = np.ones(())
@@ -69,6 +74,5 @@ RULES: dict[str, Rule] = {rule.__name__: rule for rule in (glorot, he, ufldl, no
 
 
 def draw(rule: str, shape: tuple[int, ...], fans: tuple[int, int], seed: int, name: str) -> NDArray[np.float64]:
-    """The array ``name``, of this shape, by this rule."""
-    random = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    return RULES[rule](random, shape, *fans)
+    """The array ``name``, of this shape, by this rule; raises SettingError where the seed is none."""
+    return RULES[rule](generator(seed, zlib.crc32(name.encode())), shape, *fans)

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from faltung.errors import SettingError
+
 Word = int | NDArray[Any]
 """A number below 2^32, or an array of them."""
 
@@ -26,6 +28,19 @@ MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 KEY_STEPS = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)  # golden ratio and sqrt(3) - 1, in units of 2^-32
 LOW = np.uint64(0xFFFFFFFF)
 HALF = np.uint64(32)
+
+
+def generator(seed: int, *purpose: int) -> np.random.Generator:
+    """A generator of NumPy whose numbers are a function of the seed and of what they are for.
+
+    Raises: SettingError where the seed is no whole number from 0.
+
+    >>> generator(0, 7).integers(100, size=3).tolist(), generator(0, 8).integers(100, size=3).tolist()
+    ([79, 3, 22], [31, 75, 94])
+    """
+    if type(seed) is not int or seed < 0:
+        raise SettingError(f"got seed={seed!r}, expected a whole number from 0", way_out="choose another seed")
+    return np.random.default_rng([seed, *purpose])
 
 
 def philox(counter: Sequence[Word], key: Sequence[Word]) -> NDArray[np.uint32]:

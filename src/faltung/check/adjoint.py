@@ -16,6 +16,7 @@ class AdjointCheck:
     ``x`` or ``w`` is None where the element has no such derivative. Where the sums differ, ``worst`` is the entry whose
     derivative is furthest from what moving the entry by 1 does; None where every entry is right, and y itself is wrong
     (not linear).
+    Example: see ``adjoint_check``.
     """
 
     y: float

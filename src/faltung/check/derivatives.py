@@ -8,6 +8,7 @@ import numpy as np
 
 from faltung.elements.element import Array, Element, Run, Shape
 from faltung.errors import SettingError, ShapeError
+from faltung.randomness import generator
 
 BATCH = 2
 """Examples that are drawn for an element that is given a shape."""
@@ -15,7 +16,12 @@ BATCH = 2
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a parameter or an input: the derivative by formula, and what moving the entry shows."""
+    """One entry of a parameter or an input: the derivative by formula, and what moving the entry shows.
+
+    >>> entry = Entry("conv.w", (2, 1), analytic=3.0, numeric=2.5)
+    >>> print(entry, entry.gap)
+    conv.w[2, 1]: analytic 3, numeric 2.5 0.5
+    """
 
     name: str
     index: tuple[int, ...]
@@ -83,7 +89,7 @@ def of_element(
     element: Element, inputs: Sequence[Shape | Array], seed: int, run: Run, draw: Callable[..., Array]
 ) -> tuple[Derivatives, Array, Array]:
     """The derivatives of <dy, y>, where ``draw(random, shape)`` gives dy and all that is not given; also y and dy."""
-    random = np.random.default_rng(seed)
+    random = generator(seed)
     if element.takes_indices and not all(isinstance(x, np.ndarray) for x in inputs):
         raise SettingError("got the shape of an input of indices", element=element, way_out="give an array of indices")
     dtype = None if element.takes_indices else np.float64

@@ -18,6 +18,7 @@ import numpy as np
 from faltung.check.derivatives import Derivatives, Entry, of_element
 from faltung.elements.element import Array, Element, Params, Run, Shape
 from faltung.errors import NetworkError, SettingError
+from faltung.randomness import generator
 
 if TYPE_CHECKING:
     from faltung.elements.costs import Cost
@@ -38,6 +39,14 @@ class GradientCheck:
     What is zero but for rounding is not wrong: an array with tiny derivatives is measured against a ten-thousandth of
     all derivatives. ``worst`` is the worst entry of the worst array; at a kink, its numbers are those of all entries
     that were moved together.
+
+    >>> from faltung.elements import Affine
+    >>> class Forgetful(Affine):
+    ...     def gradient(self, params, kept, dy):
+    ...         return super().gradient(params, kept, dy) | {"b": 0 * params["b"]}
+    >>> report = element_check(Forgetful(1), np.ones((3, 2)))
+    >>> report.passed(), report.by_name["b"], report.worst.name, report.worst.analytic
+    (False, 1.0, 'b', 0.0)
     """
 
     difference: float
@@ -141,7 +150,7 @@ def compare(derivatives: Derivatives, epsilon: float, entries: int | None, seed:
             f"got epsilon={epsilon!r}, entries={entries!r}, expected numbers above 0", way_out="use the defaults"
         )
     step = 2.0 ** round(math.log2(epsilon))  # a power of two: v + step and v - step are exact
-    random = np.random.default_rng(seed)
+    random = generator(seed)
     found, kinks = {}, 0
     for name, array in derivatives.arrays.items():
         every = entries is None or entries >= array.size

@@ -24,7 +24,7 @@ def check(model: Path) -> bool:
     if len(network.inputs) != 1 or len(network.outputs) != 1:
         raise NetworkError(
             f"{model}: got {len(network.inputs)} inputs and {len(network.outputs)} outputs, expected one of each",
-            way_out="use faltung.gradient_check in Python",
+            way_out="use faltung.check.gradient_check in Python",
         )
     (shape,) = network.inputs.values()
     random = np.random.default_rng(0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from faltung.data import Images, fashion, read_folder
-from faltung.data.image import resized
+from faltung.data.image import all_resized
 from faltung.errors import SettingError
 
 Size = tuple[int, int]
@@ -19,13 +19,9 @@ def load(folder: Path | None, size: Size | None) -> tuple[Images, Images]:
     if folder is not None:
         return read_folder(folder, size=size)
     train, test = fashion()
-    return _resized(train, size), _resized(test, size)
-
-
-def _resized(images: Images, size: Size | None) -> Images:
-    return (
-        images if size is None else replace(images, pixels=np.stack([resized(image, size) for image in images.pixels]))
-    )
+    if size is None:
+        return train, test
+    return replace(train, pixels=all_resized(train.pixels, size)), replace(test, pixels=all_resized(test.pixels, size))
 
 
 def balanced(images: Images, limit: int | None) -> Images:

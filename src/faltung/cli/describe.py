@@ -26,7 +26,9 @@ def _text(value: object) -> str:
         case str():
             return value
         case [*_, dict() as row]:
-            return ", ".join(f"{name} {number}" for name, number in row.items())
+            return ", ".join(f"{name} {_text(number)}" for name, number in row.items())
+        case float():
+            return f"{value:.6g}"
         case list():
             return ", ".join(map(str, value))
     return json.dumps(value)

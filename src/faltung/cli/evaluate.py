@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from faltung.cli.classifier import Classifier, open_classifier
 from faltung.cli.data import EMBEDDED, load
-from faltung.cli.text import percent, table
 from faltung.data import Images
 from faltung.elements.costs import CrossEntropy
 from faltung.errors import DataError
+from faltung.text import aligned, percent
 
 Counts = NDArray[np.int64]
 BATCH = 256
@@ -68,4 +68,4 @@ def _table(confusion: Counts, classes: tuple[str, ...]) -> str:
         most = f"{classes[wrong.argmax()]} ({wrong.max()})" if wrong.any() else ""
         right = percent(row[k] / count) if count else "-"
         rows.append((str(k), name, f"{count:,}", right, *((most,) if wide else map(str, row))))
-    return table(header, rows, left=(1, 4) if wide else (1,))
+    return aligned(header, rows, left=(1, 4) if wide else (1,))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from faltung.cli.classifier import open_classifier
-from faltung.cli.text import percent
+from faltung.text import percent
 
 SHOWN = 3
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from faltung.errors import DataError, FileError, SettingError
+from faltung.errors import DataError, SettingError
 from faltung.exchange import atomic
 
 NAME = "settings.json"
@@ -32,12 +32,7 @@ class Settings:
 
 def save(settings: Settings, folder: Path) -> None:
     """Write them into the folder of a run, which is made where it is missing."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(
-            f"cannot make the folder {folder}: {error.strerror}", way_out="choose a folder that you may write to"
-        ) from error
+    atomic.make_folder(folder)
     atomic.write(folder / NAME, json.dumps(asdict(settings), indent=2).encode(), b"\n")
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from faltung.cli.classifier import Classifier, open_classifier
-from faltung.cli.text import percent
 from faltung.elements.costs import CrossEntropy
 from faltung.elements.element import Run
 from faltung.errors import SettingError
 from faltung.exchange import atomic
+from faltung.text import percent
 
 
 def trace(model: Path, image: Path, out: Path, label: str | None) -> None:

@@ -13,13 +13,13 @@ from PIL import Image
 from faltung.cli import settings as settings_file
 from faltung.cli.data import EMBEDDED, balanced, load, parse_size
 from faltung.cli.settings import Settings
-from faltung.cli.text import percent
 from faltung.data import Images
 from faltung.elements.costs import CrossEntropy
 from faltung.elements.settings import check_count
-from faltung.errors import DataError, SettingError
+from faltung.errors import DataError, SettingError, ShapeError
 from faltung.exchange import atomic
 from faltung.models import find_recipe
+from faltung.text import percent
 from faltung.training import Interrupted, fit
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -66,7 +66,11 @@ def _run(settings: Settings, out: Path, *, resume: bool) -> int:
     size = None if settings.size is None else parse_size(settings.size)
     data = None if settings.data is None else Path(settings.data)
     train, test = (balanced(images, settings.limit) for images in load(data, size))
-    network = recipe.network(train.pixels.shape[1:], len(train.classes))
+    try:
+        network = recipe.network(train.pixels.shape[1:], len(train.classes))
+    except ShapeError as error:
+        error.way_out = "enlarge all images, as --size 28x28 does, or choose --network allconv"
+        raise
     optimiser = recipe.optimiser(len(train), settings.batch, rate=settings.rate, momentum=settings.momentum)
     params = network.initial(settings.seed)
     settings_file.save(settings, out)

@@ -15,7 +15,18 @@ Batch = tuple[NDArray[Any], NDArray[Any]]
 
 
 class Data(Protocol):
-    """Anything that knows how many examples it has, and hands out those that are asked for."""
+    """Anything that knows how many examples it has, and hands out those that are asked for.
+
+    >>> class Squares:
+    ...     def __len__(self):
+    ...         return 4
+    ...
+    ...     def __getitem__(self, indices):
+    ...         x = np.arange(4.0)[indices]
+    ...         return x[:, np.newaxis], x**2
+    >>> [target.tolist() for _, target in batches(Squares(), 3)]
+    [[0.0, 1.0, 4.0], [9.0]]
+    """
 
     def __len__(self) -> int: ...
 
@@ -75,11 +86,17 @@ class Images:
                 way_out="use Arrays for other inputs",
             )
         if self.labels.dtype.kind not in "iu" or self.labels.ndim != 1:
-            raise DataError(f"labels are {self.labels.dtype} {self.labels.shape}, expected integers (n,)")
+            raise DataError(
+                f"labels are {self.labels.dtype} {self.labels.shape}, expected integers (n,)",
+                way_out="give the index of each image's class",
+            )
         _same_count("images", self.pixels, "labels", self.labels)
         lowest, highest = int(self.labels.min()), int(self.labels.max())
         if lowest < 0 or highest >= len(self.classes):
-            raise DataError(f"labels go from {lowest} to {highest}, expected 0 to {len(self.classes) - 1}")
+            raise DataError(
+                f"labels go from {lowest} to {highest}, expected 0 to {len(self.classes) - 1}",
+                way_out="count the classes from 0, and name all of them",
+            )
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -105,17 +122,28 @@ def batches(
 ) -> Iterator[Batch]:
     """The examples in ``order`` (as they lie, if none is given), ``size`` at a time; the last batch may be smaller.
 
-    Raises: ``SettingError`` where the size is not positive; ``DataError`` where ``drop_last`` would leave no batch.
+    Raises: as ``steps``.
 
     >>> data = Arrays(np.arange(5.0), np.arange(5))
     >>> [target.tolist() for _, target in batches(data, 2, order=np.array([4, 0, 3, 1, 2]))]
     [[4, 0], [3, 1], [2]]
     """
-    if size < 1:
-        raise SettingError(f"the batch size is {size}, expected at least 1")
     if order is None:
         order = np.arange(len(data))
-    end = len(order) - len(order) % size if drop_last else len(order)
-    if drop_last and end == 0:
-        raise DataError(f"{len(order)} examples do not fill one batch of {size}", way_out="use a smaller batch")
-    return (data[order[start : start + size]] for start in range(0, end, size))
+    count = steps(len(order), size, drop_last=drop_last)
+    return (data[order[step * size : (step + 1) * size]] for step in range(count))
+
+
+def steps(examples: int, batch: int, *, drop_last: bool = False) -> int:
+    """How many batches so many examples make; with ``drop_last`` the last one must be full to count.
+
+    Raises: ``SettingError`` where the batch is not positive; ``DataError`` where ``drop_last`` would leave none.
+
+    >>> steps(100, 32), steps(100, 32, drop_last=True)
+    (4, 3)
+    """
+    if batch < 1:
+        raise SettingError(f"the batch size is {batch}, expected at least 1", way_out="choose another one")
+    if drop_last and examples < batch:
+        raise DataError(f"{examples:,} examples do not fill one batch of {batch:,}", way_out="use a smaller batch")
+    return examples // batch if drop_last else -(-examples // batch)

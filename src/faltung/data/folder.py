@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from faltung.data.dataset import Images
 from faltung.data.idx import read_idx
-from faltung.data.image import is_grey, read_image, resized
+from faltung.data.image import all_resized, is_grey, read_image
 from faltung.errors import DataError
 
 IDX_NAMES = {part: (f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte") for part in ("train", "t10k")}
-"""The image file and the label file of each part, as MNIST names them."""
+"""The image file and the label file of each part, as MNIST names them (and Kaggle: ``train-images.idx3-ubyte``)."""
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _EXPECTED = "one folder of images a class, or four IDX files (train-images-idx3-ubyte ...)"
@@ -50,7 +50,7 @@ def read_folder(folder: str | os.PathLike[str], *, size: tuple[int, int] | None 
     """
     folder = Path(folder)
     names = {entry.name for entry in _visible(folder)}
-    if any(names & {name, name + ".gz"} for pair in IDX_NAMES.values() for name in pair):
+    if any(names.intersection(_spellings(name)) for pair in IDX_NAMES.values() for name in pair):
         return _read_idx_files(folder, size)
     train, test = _split(folder, names)
     classes = tuple(train)
@@ -126,7 +126,7 @@ def _read_images(paths: list[Path], size: tuple[int, int] | None) -> NDArray[np.
         if image.shape != first.shape:
             raise DataError(
                 f"{path} is {_sizes(image)}, but {paths[0]} is {_sizes(first)}, expected one size",
-                way_out=f"resize all images, for example with size={first.shape[:2]}",
+                way_out=_resize(first),
             )
         pixels[i] = image
     return pixels
@@ -135,11 +135,11 @@ def _read_images(paths: list[Path], size: tuple[int, int] | None) -> NDArray[np.
 def _read_idx_files(folder: Path, size: tuple[int, int] | None) -> tuple[Images, Images]:
     (x, labels), (x_test, labels_test) = (_read_pair(folder, *pair) for pair in IDX_NAMES.values())
     if size is not None:
-        x, x_test = (np.stack([resized(image, size) for image in images]) for images in (x, x_test))
+        x, x_test = all_resized(x, size), all_resized(x_test, size)
     if x.shape[1:] != x_test.shape[1:]:
         raise DataError(
             f"{folder}: training images are {_sizes(x[0])}, test images {_sizes(x_test[0])}, expected one size",
-            way_out=f"resize all images, for example with size={x.shape[1:3]}",
+            way_out=_resize(x[0]),
         )
     classes = tuple(map(str, range(1 + int(max(labels.max(), labels_test.max())))))
     return Images(x, labels, classes), Images(x_test, labels_test, classes)
@@ -162,12 +162,22 @@ def _read_pair(folder: Path, *names: str) -> tuple[NDArray[np.uint8], NDArray[np
     return images[..., np.newaxis], labels
 
 
+def _spellings(name: str) -> list[str]:
+    """The names that a file may have, the likeliest first."""
+    return [stem + end for stem in (name, name.replace("-idx", ".idx")) for end in ("", ".gz")]
+
+
 def _existing(folder: Path, name: str) -> Path:
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            return path
+    for spelling in _spellings(name):
+        if (folder / spelling).is_file():
+            return folder / spelling
     raise DataError(f"{folder / name} is missing, with or without .gz", way_out="fetch all four files of the set")
 
 
 def _sizes(image: NDArray[np.uint8]) -> str:
     return " x ".join(map(str, image.shape[:2]))
+
+
+def _resize(image: NDArray[np.uint8]) -> str:
+    height, width, _ = image.shape
+    return f"resize all images, as size=({height}, {width}) and faltung train --size {height}x{width} do"

@@ -35,7 +35,7 @@ def read_image(
     ([[[255, 0, 0], [255, 255, 255]]], [[[76], [255]]])
     """
     if channels not in (1, 3):
-        raise SettingError(f"an image file has 1 (grey) or 3 (colour) channels, got channels={channels}")
+        raise SettingError(f"got channels={channels}, expected 1 (grey) or 3 (colour)", way_out="choose one of them")
     with _opened(path) as image:
         upright = _over_white(_eight_bits(ImageOps.exif_transpose(image)))
         pixels = np.array(upright.convert("L" if channels == 1 else "RGB"))
@@ -43,15 +43,31 @@ def read_image(
 
 
 def resized(pixels: NDArray[np.uint8], size: tuple[int, int] | None) -> NDArray[np.uint8]:
-    """The pixels (height, width, channels) brought to another size; None leaves them as they are."""
+    """The pixels (height, width, channels) brought to another size; None leaves them as they are.
+
+    >>> resized(np.array([[[0], [100]], [[100], [200]]], np.uint8), (1, 1)).tolist()
+    [[[100]]]
+    """
     if size is None or pixels.shape[:2] == size:
         return pixels
     height, width = size
     if height < 1 or width < 1:
-        raise SettingError(f"the size of images is {height} x {width}, expected at least 1 x 1")
+        raise SettingError(f"the size of images is {height} x {width}, expected at least 1 x 1", way_out="enlarge it")
     image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
     smooth = np.array(image.resize((width, height), Image.Resampling.BILINEAR))
     return smooth.reshape(height, width, pixels.shape[2])
+
+
+def all_resized(images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """All images (n, height, width, channels), each as by ``resized``.
+
+    >>> all_resized(np.full((2, 4, 4, 1), 9, np.uint8), (1, 2)).tolist()
+    [[[[9], [9]]], [[[9], [9]]]]
+    """
+    pixels = np.empty((len(images), *size, images.shape[-1]), np.uint8)  # too large a size fails here, at once
+    for i, image in enumerate(images):
+        pixels[i] = resized(image, size)
+    return pixels
 
 
 def is_grey(path: str | os.PathLike[str]) -> bool:

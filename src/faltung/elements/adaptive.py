@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from faltung.elements.element import Array, Element, Fields, Params, Run, Seen, Shape, through
+from faltung.elements.element import Array, Element, Params, Run, Shape, View, through, varied
 from faltung.elements.pooling import MaxPool, MeanPool, Pooling, check_axes
-from faltung.elements.settings import check_choice, check_count
+from faltung.elements.settings import check_choice, check_sizes
 from faltung.geometry import PerAxis, Window, per_axis
 
 KINDS = {"mean": MeanPool, "max": MaxPool}
@@ -44,8 +44,7 @@ class AdaptivePool(Element):
     kind: str
 
     def __post_init__(self):
-        for entry in self.size if isinstance(self.size, tuple) else (self.size,):
-            check_count(self, size=entry)
+        check_sizes(self, self.size)
         check_choice(self, "kind", self.kind, tuple(KINDS))
 
     def output(self, *shapes: Shape) -> Shape:
@@ -53,12 +52,12 @@ class AdaptivePool(Element):
         check_axes(self, shape)
         return (*per_axis(self.size, len(shape) - 1, "size", self), shape[-1])
 
-    def receptive(self, seen: Seen, shapes: Sequence[Shape]) -> Fields | None:
-        """The exact field where the regions are disjoint; elsewhere None, of which every field is a part."""
+    def receptive(self, seen: Sequence[View], shapes: Sequence[Shape]) -> View:
+        """That of ``MeanPool`` where the regions are disjoint; elsewhere it varies."""
         inputs, outputs = shapes[0][:-1], self.output(*shapes)[:-1]
         axes = [divmod(i, o) for i, o in zip(inputs, outputs, strict=True) if i is not None and o is not None]
         if len(axes) < len(inputs) or any(rest for _, rest in axes):
-            return None
+            return varied(*seen)
         return through(seen[0], [Window(region, region) for region, _ in axes], inputs)
 
     def forward(self, params: Params, x: Array, run: Run = Run()) -> tuple[Array, Array]:
@@ -113,8 +112,8 @@ class GlobalPool(Element):
         check_axes(self, shape)
         return shape[-1:]
 
-    def receptive(self, seen: Seen, shapes: Sequence[Shape]) -> None:
-        """None: every unit sees the whole input."""
+    def receptive(self, seen: Sequence[View], shapes: Sequence[Shape]) -> View:
+        return "all"
 
     def forward(self, params: Params, x: Array, run: Run = Run()) -> tuple[Array, Array]:
         self.admit(params, x)

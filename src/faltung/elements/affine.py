@@ -1,9 +1,10 @@
 """The affine element: every output a weighted sum of the input's channels, plus a bias."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from faltung.elements.element import Array, Element, Parameter, Params, Run, Shape, product
-from faltung.elements.settings import check_count, check_rule
+from faltung.elements.element import Array, Element, Parameter, Params, Run, Shape, View, product
+from faltung.elements.settings import check_count, check_flag, check_rule
 from faltung.errors import ShapeError
 
 
@@ -38,6 +39,7 @@ class Affine(Element):
 
     def __post_init__(self):
         check_count(self, units=self.units)
+        check_flag(self, bias=self.bias)
         check_rule(self, self.initial)
 
     def output(self, *shapes: Shape) -> Shape:
@@ -54,6 +56,10 @@ class Affine(Element):
         inputs = shapes[0][-1] or 0
         w = Parameter((inputs, self.units), self.initial, fans=(inputs, self.units))
         return {"w": w, "b": Parameter((self.units,))} if self.bias else {"w": w}
+
+    def receptive(self, seen: Sequence[View], shapes: Sequence[Shape]) -> View:
+        """Where an input was flattened, all of it."""
+        return "all" if len(shapes[0]) == 1 and seen[0] == "varies" else seen[0]
 
     def multiplications(self, *shapes: Shape) -> int | None:
         return product((*shapes[0], self.units))

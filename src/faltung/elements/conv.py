@@ -4,20 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from faltung.elements.element import (
-    Array,
-    Element,
-    Fields,
-    Parameter,
-    Params,
-    Run,
-    Seen,
-    Shape,
-    product,
-    through,
-)
+from faltung.elements.element import Array, Element, Parameter, Params, Run, Shape, View, product, through
 from faltung.elements.products import correlate, correlate_error, correlate_gradient
-from faltung.elements.settings import check_count, check_rule
+from faltung.elements.settings import check_count, check_flag, check_rule
 from faltung.errors import ShapeError
 from faltung.geometry import Paddings, PerAxis, Window, check_settings, windows
 
@@ -66,12 +55,13 @@ class Conv(Element):
     def __post_init__(self):
         check_count(self, filters=self.filters, groups=self.groups)
         check_settings(self, self.kernel, self.stride, self.dilation, self.padding)
+        check_flag(self, bias=self.bias)
         check_rule(self, self.initial)
 
     def windows(self, *shapes: Shape) -> tuple[Window, ...]:
         return windows(len(shapes[0]) - 1, self.kernel, self.stride, self.dilation, self.padding, self)
 
-    def receptive(self, seen: Seen, shapes: Sequence[Shape]) -> Fields | None:
+    def receptive(self, seen: Sequence[View], shapes: Sequence[Shape]) -> View:
         return through(seen[0], self.windows(*shapes), shapes[0])
 
     def output(self, *shapes: Shape) -> Shape:

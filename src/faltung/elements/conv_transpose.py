@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from faltung.elements.conv import check_channels
-from faltung.elements.element import Array, Element, Fields, Parameter, Params, Run, Seen, Shape, product
+from faltung.elements.element import Array, Element, Parameter, Params, Run, Shape, View, product
 from faltung.elements.products import correlate, correlate_error, correlate_gradient
-from faltung.elements.settings import check_count, check_rule, refuse
+from faltung.elements.settings import check_count, check_flag, check_rule, refuse
 from faltung.errors import ShapeError
-from faltung.geometry import Paddings, PerAxis, Window, check_settings, per_axis, windows
+from faltung.geometry import Paddings, PerAxis, Window, check_settings, per_axis, whole_per_axis, windows
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,10 +56,12 @@ class ConvTranspose(Element):
     def __post_init__(self):
         check_count(self, filters=self.filters, groups=self.groups)
         check_settings(self, self.kernel, self.stride, self.dilation, self.padding)
+        check_flag(self, bias=self.bias)
         check_rule(self, self.initial)
-        sizes = self.size if isinstance(self.size, tuple) else (self.size,)
-        if self.size not in (None, "like") and not (sizes and all(type(size) is int and size >= 1 for size in sizes)):
+        if self.size not in (None, "like") and not whole_per_axis(self.size, least=1):
             refuse(self, "size", self.size, '"like" (a second input), a number from 1, or one an axis')
+        if not whole_per_axis(self.output_padding, least=0):
+            refuse(self, "output_padding", self.output_padding, "a whole number from 0, or one an axis")
         if self.size is not None and self.output_padding != 0:
             refuse(self, "output_padding", self.output_padding, "0 where the size is given")
 
@@ -71,11 +73,11 @@ class ConvTranspose(Element):
         """The windows of the convolution whose error this is."""
         return windows(len(shape) - 1, self.kernel, self.stride, self.dilation, self.padding, self)
 
-    def receptive(self, seen: Seen, shapes: Sequence[Shape]) -> Fields | None:
-        axes = zip(seen[0] or (), self.windows(shapes[0]), self._sizes(*shapes), strict=False)
-        return (
-            None if seen[0] is None else tuple(field.through_transposed(window, size) for field, window, size in axes)
-        )
+    def receptive(self, seen: Sequence[View], shapes: Sequence[Shape]) -> View:
+        if isinstance(seen[0], str):
+            return seen[0]
+        axes = zip(seen[0], self.windows(shapes[0]), self._sizes(*shapes), strict=True)
+        return tuple(field.through_transposed(window, size) for field, window, size in axes)
 
     def output(self, *shapes: Shape) -> Shape:
         check_channels(self, shapes[0], self.groups, self.filters)

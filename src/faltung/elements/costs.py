@@ -8,12 +8,12 @@ dtype. Where nothing counts, J and dy are 0. Source: memo p. 4.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from faltung.elements.element import Array
+from faltung.elements.element import Array, Element
 from faltung.elements.entries import refuse_entries
 from faltung.elements.settings import check_choice, check_number, refuse
 from faltung.elements.softmax import log_softmax, softmax
@@ -23,7 +23,14 @@ from faltung.special import sigmoid
 
 @dataclass(frozen=True, repr=False)
 class Cost(ABC):
-    """The base of all costs: ``terms`` and their ``slopes``, weighted and summed."""
+    """The base of all costs: ``terms`` and their ``slopes``, weighted and summed.
+
+    >>> y, target = np.array([[1.0], [3.0]]), np.zeros((2, 1))
+    >>> [SquaredError(reduction=how).forward(y, target)[0] for how in ("mean", "sum")]
+    [2.5, 5.0]
+    >>> SquaredError().forward(y, target, weight=np.array([1.0, 0.0]))[0]  # the second example does not count
+    0.5
+    """
 
     reduction: str = field(default="mean", kw_only=True)
 
@@ -87,11 +94,7 @@ class Cost(ABC):
     def slopes(self, y: Array, target: Array) -> Array:
         """The derivative of its term by each entry of y."""
 
-    def __repr__(self) -> str:
-        """The call that makes this cost, defaults left out."""
-        settings = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
-        changed = (f"{name}={value!r}" for name, value, default in settings if value != default)
-        return f"{type(self).__name__}({', '.join(changed)})"
+    __repr__ = Element.__repr__
 
 
 @dataclass(frozen=True, repr=False)

@@ -8,10 +8,10 @@ from typing import Any, TypeAlias, TypeGuard, cast
 
 import numpy as np
 
-from faltung.elements.element import Array, Element, Fields, Params, Run, Seen, Shape, through
+from faltung.elements.element import Array, Element, Params, Run, Shape, View, through
 from faltung.elements.settings import check_choice, refuse
 from faltung.errors import ShapeError
-from faltung.geometry import PerAxis, Window, per_axis
+from faltung.geometry import PerAxis, Window, per_axis, whole, whole_per_axis
 
 Ends: TypeAlias = tuple[int, int]
 """(before, after)."""
@@ -70,12 +70,8 @@ class Crop(Edge):
             check_amount(self, self.amount)
             if self.size is not None or self.align != "centre":
                 refuse(self, "amount", self.amount, "None where size or align is given")
-        elif self.size != "like":
-            sizes = self.size if isinstance(self.size, tuple) and self.size else (self.size,)
-            if not all(_whole(size, least=1) for size in sizes):
-                refuse(
-                    self, "size", self.size, 'a size, one an axis, or "like" (a second input), as there is no amount'
-                )
+        elif self.size != "like" and not whole_per_axis(self.size, least=1):
+            refuse(self, "size", self.size, 'a size, one an axis, or "like" (a second input), as there is no amount')
 
     @property
     def arity(self) -> int:
@@ -118,9 +114,9 @@ class Crop(Edge):
         pairs = zip(axes, self.sizes(*shapes), strict=True)
         return tuple(None if had is None or left is None else (had - left) // 2 for had, left in pairs)
 
-    def receptive(self, seen: Seen, shapes: Sequence[Shape]) -> Fields | None:
-        if seen[0] is None:
-            return None
+    def receptive(self, seen: Sequence[View], shapes: Sequence[Shape]) -> View:
+        if isinstance(seen[0], str):
+            return seen[0]
         return tuple(field.shifted(start) for field, start in zip(seen[0], self._starts(*shapes), strict=True))
 
     def forward(self, params: Params, x: Any, run: Run = Run()) -> tuple[Array, tuple[Ends, ...]]:
@@ -181,7 +177,7 @@ class Pad(Edge):
         """The windows of one entry that pad as much."""
         return tuple(Window(padding=pair) for pair in ends(self, self.amount, rank))
 
-    def receptive(self, seen: Seen, shapes: Sequence[Shape]) -> Fields | None:
+    def receptive(self, seen: Sequence[View], shapes: Sequence[Shape]) -> View:
         """As if zeros were padded: that the units at the border repeat others, a field does not say."""
         return through(seen[0], self.windows(len(shapes[0]) - 1), shapes[0])
 
@@ -224,7 +220,7 @@ class Pad(Edge):
 def check_amount(element: Element, amount: object) -> None:
     """Refuse what is neither a number, nor a pair, nor a pair an axis."""
     pairs = isinstance(amount, tuple) and len(amount) > 0 and all(map(_pair, amount))
-    if not (_whole(amount, least=0) or _pair(amount) or pairs):
+    if not (whole(amount, least=0) or _pair(amount) or pairs):
         refuse(element, "amount", amount, "a whole number from 0, a pair (before, after) of them, or a pair an axis")
 
 
@@ -236,8 +232,4 @@ def ends(element: Element, amount: Amount, rank: int) -> tuple[Ends, ...]:
 
 
 def _pair(value: object) -> TypeGuard[Ends]:
-    return isinstance(value, tuple) and len(value) == 2 and all(_whole(end, least=0) for end in value)
-
-
-def _whole(value: object, least: int) -> bool:
-    return type(value) is int and value >= least
+    return isinstance(value, tuple) and len(value) == 2 and all(whole(end, least=0) for end in value)

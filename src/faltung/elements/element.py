@@ -13,8 +13,8 @@ import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,8 @@ Array = NDArray[Any]
 Shape = tuple[int | None, ...]
 """Sizes without the batch; None is an axis of any size."""
 Params = Mapping[str, Array]
-Fields = tuple[Field, ...]
-"""What a unit sees of the network's input, axis by axis."""
-Seen = Sequence[Fields | None]
-"""The fields of several inputs; None where every unit sees the whole input of the network."""
+View = tuple[Field, ...] | Literal["all", "varies"]
+"""What a unit sees of the network's input: a field an axis, all of it, or what varies: no one field fits all units."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,12 @@ class Run:
     """Under which circumstances a forward pass runs.
 
     Random masks are a function of (seed, step, node, example), so the same bits come for any blocking of the batch.
+
+    >>> from faltung.elements import Dropout
+    >>> Dropout(0.5).forward({}, np.ones((3, 2)), Run(training=True, seed=1))[0].tolist()
+    [[2.0, 2.0], [2.0, 0.0], [2.0, 0.0]]
+    >>> Dropout(0.5).forward({}, np.ones((2, 2)), Run(training=True, seed=1, first=1))[0].tolist()
+    [[2.0, 0.0], [2.0, 0.0]]
     """
 
     training: bool = False
@@ -50,7 +54,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Parameter:
-    """What an element asks for: an array of this shape, begun by this rule of ``faltung.initial``."""
+    """What an element asks for: an array of this shape, begun by this rule of ``faltung.initial``.
+
+    >>> from faltung.elements import Conv
+    >>> Conv(8, kernel=3).parameters((9, 2))["w"]
+    Parameter(shape=(3, 2, 8), rule='glorot', fans=(6, 24))
+    """
 
     shape: tuple[int, ...]
     rule: str = "zeros"
@@ -58,8 +67,39 @@ class Parameter:
     """How many inputs meet in one output, and how many outputs one input reaches."""
 
 
+class Found(str):
+    """Text that an element found from another text of its own, its source; so it is no part of the call."""
+
+    source: str
+
+    def __new__(cls, text: str, source: str = "") -> "Found":
+        self = super().__new__(cls, text)
+        self.source = source
+        return self
+
+
 class Element(ABC):
-    """The base of all function elements."""
+    """The base of all function elements: a frozen dataclass of plain settings, and the functions below.
+
+    An element of one's own, and how it is checked:
+
+    >>> @dataclass(frozen=True, repr=False)
+    ... class Cube(Element):
+    ...     def output(self, *shapes):
+    ...         return shapes[0]
+    ...
+    ...     def forward(self, params, x, run=Run()):
+    ...         return x**3, x
+    ...
+    ...     def error(self, params, kept, dy):
+    ...         return dy * 3 * kept**2
+    >>> y, kept = Cube().forward({}, np.array([[1.0, -2.0]]))
+    >>> y.tolist(), Cube().error({}, kept, np.array([[10.0, 1.0]])).tolist()
+    ([[1.0, -8.0]], [[30.0, 12.0]])
+    >>> from faltung.check import element_check
+    >>> element_check(Cube(), (2,)).passed()
+    True
+    """
 
     takes_indices: ClassVar[bool] = False
     """True where the input holds integers that are not converted to the parameters' dtype."""
@@ -105,7 +145,7 @@ class Element(ABC):
         """The new state after a training step."""
         return {}
 
-    def receptive(self, seen: Seen, shapes: Sequence[Shape]) -> Fields | None:
+    def receptive(self, seen: Sequence[View], shapes: Sequence[Shape]) -> View:
         """What a unit of y sees, from what the units of each input see (whose shapes these are)."""
         return functools.reduce(join, seen)
 
@@ -133,15 +173,16 @@ class Element(ABC):
                 )
 
     def __repr__(self) -> str:
-        """The call that makes this element, defaults left out."""
+        """The call that makes this element, without defaults and what was found; functions go by their names."""
         positional, named = [], []
         for field in fields(self):  # pyright: ignore[reportArgumentType] -- every concrete element is a dataclass
             value = getattr(self, field.name)
-            default = field.default_factory() if field.default_factory is not MISSING else field.default
+            text = getattr(value, "__name__", repr(value))
+            left_out = value == field.default or isinstance(value, Found)
             if not field.kw_only:
-                positional.append((repr(value), value == default))
-            elif value != default:
-                named.append(f"{field.name}={value!r}")
+                positional.append((text, left_out))
+            elif not left_out:
+                named.append(f"{field.name}={text}")
         while positional and positional[-1][1]:
             positional.pop()
         parts = [text for text, _ in positional] + named
@@ -154,21 +195,40 @@ def product(sizes: Iterable[int | None]) -> int | None:
     return None if None in known else math.prod(size for size in known if size is not None)
 
 
-def join(one: Fields | None, other: Fields | None) -> Fields | None:
-    """The fields of a unit that sees what both see."""
-    if one is None or other is None or len(one) != len(other):
-        return None
+def join(one: View, other: View) -> View:
+    """The view of a unit that sees what both see; it varies where the branches drift apart.
+
+    >>> near, far, halved = (through((Field(),), [window], [8]) for window in (Window(2), Window(5), Window(2, 2)))
+    >>> [field.size for field in join(near, far)], join(near, halved), join(near, "all")
+    ([5], 'varies', 'all')
+    """
+    if "all" in (one, other):
+        return "all"
+    if isinstance(one, str) or isinstance(other, str):
+        return "varies"
+    if [field.jump for field in one] != [field.jump for field in other]:
+        return "varies"
     return tuple(a.join(b) for a, b in zip(one, other, strict=True))
 
 
-def through(seen: Fields | None, windows: Sequence[Window], sizes: Sequence[int | None]) -> Fields | None:
-    """The fields of a unit that looks through one window an axis, at axes of these sizes."""
-    axes = zip(seen or (), windows, sizes, strict=False)
-    return None if seen is None else tuple(field.through(window, size) for field, window, size in axes)
+def through(seen: View, windows: Sequence[Window], sizes: Sequence[int | None]) -> View:
+    """The view of a unit that looks through one window an axis, at axes of these sizes."""
+    if isinstance(seen, str):
+        return seen
+    return tuple(field.through(window, size) for field, window, size in zip(seen, windows, sizes, strict=False))
+
+
+def varied(*seen: View) -> View:
+    """The view of units each of which looks elsewhere, or through a window of its own."""
+    return "all" if all(view in ("all", ()) for view in seen) else "varies"
 
 
 def example(kept: Any, n: int) -> Any:
-    """What was kept, cut down to example n (see ``Element.forward`` for the rule that makes this possible)."""
+    """What was kept, cut down to example n (see ``Element.forward`` for the rule that makes this possible).
+
+    >>> example((np.array([[1, 2], [3, 4]]), np.array([[5, 6]]), 7), 1)
+    (array([[3, 4]]), array([[5, 6]]), 7)
+    """
     if isinstance(kept, np.ndarray):
         return kept if kept.ndim == 0 or kept.shape[0] == 1 else kept[n : n + 1]
     if isinstance(kept, tuple):

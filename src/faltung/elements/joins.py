@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from faltung.elements.element import Array, Element, Fields, Params, Run, Seen, Shape
+from faltung.elements.element import Array, Element, Params, Run, Shape, View, varied
 from faltung.elements.settings import refuse
 from faltung.errors import ShapeError
 
@@ -115,10 +115,10 @@ class Concat(Join):
         if type(self.axis) is not int or self.axis < -1:
             refuse(self, "axis", self.axis, "-1 (the channels), or a whole number from 0")
 
-    def receptive(self, seen: Seen, shapes: Sequence[Shape]) -> Fields | None:
-        """Along the channels as for other joins; along another axis, units see what no one field says."""
+    def receptive(self, seen: Sequence[View], shapes: Sequence[Shape]) -> View:
+        """Along the channels as for other joins; along another axis it varies."""
         over_channels = self.axis in (-1, len(shapes[0]) - 1)
-        return super().receptive(seen, shapes) if over_channels else None
+        return super().receptive(seen, shapes) if over_channels else varied(*seen)
 
     def output(self, *shapes: Shape) -> Shape:
         rank = len(shapes[0])

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from faltung.elements.element import Array, Element, Fields, Parameter, Params, Run, Seen, Shape, product
+from faltung.elements.element import Array, Element, Parameter, Params, Run, Shape, View, product
 from faltung.elements.settings import check_choice, check_number
 from faltung.errors import ShapeError
 
@@ -80,8 +80,8 @@ class LayerNorm(Normalisation):
         super().__post_init__()
         check_choice(self, "axes", self.axes, ("channels", "all"))
 
-    def receptive(self, seen: Seen, shapes: Sequence[Shape]) -> Fields | None:
-        return seen[0] if self.axes == "channels" else None
+    def receptive(self, seen: Sequence[View], shapes: Sequence[Shape]) -> View:
+        return seen[0] if self.axes == "channels" else "all"
 
     def _averaged(self, rank: int) -> Axes:
         return (rank - 1,) if self.axes == "channels" else tuple(range(1, rank))
@@ -169,7 +169,11 @@ class BatchNorm(Normalisation):
 
 
 def standardise(x: Array, axes: Axes, epsilon: float) -> tuple[Array, Array, Array, Array]:
-    """Return xhat and sigma in x's dtype, mean and variance in float64; the averaged axes stay, with size 1."""
+    """Return xhat and sigma in x's dtype, mean and variance in float64; the averaged axes stay, with size 1.
+
+    >>> [array.tolist() for array in standardise(np.array([[1.0, 5.0]]), axes=(1,), epsilon=0.0)]
+    [[[-1.0, 1.0]], [[2.0]], [[3.0]], [[4.0]]]
+    """
     mean = x.mean(axes, keepdims=True, dtype=np.float64)
     variance = np.square(x - mean).mean(axes, keepdims=True)
     sigma = np.sqrt(variance + epsilon)
@@ -177,7 +181,12 @@ def standardise(x: Array, axes: Axes, epsilon: float) -> tuple[Array, Array, Arr
 
 
 def standardise_error(dxhat: Array, xhat: Array, sigma: Array, axes: Axes) -> Array:
-    """Return dx from dxhat."""
+    """Return dx from dxhat.
+
+    >>> xhat, sigma, _, _ = standardise(np.array([[-2.0, 0.0, 2.0]]), axes=(1,), epsilon=0.0)
+    >>> standardise_error(np.array([[1.0, 0.0, 0.0]]), xhat, sigma, axes=(1,)).round(4).tolist()
+    [[0.1021, -0.2041, 0.1021]]
+    """
     along = dxhat.mean(axes, keepdims=True, dtype=np.float64)
     across = (dxhat * xhat).mean(axes, keepdims=True, dtype=np.float64)
     return ((dxhat - along - xhat * across) / sigma).astype(dxhat.dtype)

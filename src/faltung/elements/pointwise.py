@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from faltung.elements.activations import Activation
-from faltung.elements.element import Array, Element, Params, Run
+from faltung.elements.element import Array, Element, Found, Params, Run
 from faltung.errors import FaltungError
 from faltung.formula import Formula, Kind
 
@@ -40,28 +40,16 @@ class Pointwise(Activation):
     def slope(self, kept: Array) -> Array:
         return Formula(str(self.derivative))(kept)
 
-    def __repr__(self) -> str:
-        return super().__repr__() if is_given(self.derivative) else f"Pointwise({self.formula!r})"
-
-
-class Found(str):
-    """The text of a derivative that was found, not given; so it is no part of the call that makes its element."""
-
-
-def is_given(derivative: object) -> bool:
-    """Tell a derivative that was given to an element from one that was found, or is still to be found."""
-    return derivative is not None and not isinstance(derivative, Found)
-
 
 def derived(element: Element, formula: str, kind: Kind, derivative: str | None) -> str:
-    """The text of the derivative of an element's formula: as it was given, or found.
+    """The text of the derivative of an element's formula: as it was given, or found, once for each formula.
 
     Raises: FormulaError where one of them is no formula; MissingExtraError where SymPy is needed and not installed.
     """
     try:
         f = Formula(formula, kind)
-        if derivative is None or isinstance(derivative, Found):
-            return Found(f.derivative().text)
+        if derivative is None or (isinstance(derivative, Found) and derivative.source != formula):
+            return Found(f.derivative().text, source=formula)
         Formula(derivative, "entries" if kind == "aggregate" else kind)  # refuses what is no formula
         return derivative
     except FaltungError as error:

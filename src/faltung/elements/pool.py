@@ -1,13 +1,13 @@
 """Pooling by any differentiable function, written as a formula or in Python."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from faltung.elements.element import Array
-from faltung.elements.pointwise import derived, is_given
+from faltung.elements.pointwise import derived
 from faltung.elements.pooling import Pooling
 from faltung.elements.settings import refuse
 from faltung.errors import ShapeError
@@ -68,19 +68,8 @@ class Pool(Pooling):
         y = np.asarray(f(u))
         if y.shape != shape:
             raise ShapeError(
-                f"got {y.shape} from {_name(f)} for windows {u.shape}, expected {shape}",
+                f"got {y.shape} from {getattr(f, '__name__', f)} for windows {u.shape}, expected {shape}",
                 element=self,
                 way_out="reduce the last axis in g and no other, and keep it in its derivative",
             )
         return y.astype(u.dtype, copy=False)
-
-    def __repr__(self) -> str:
-        parts = [repr(self.kernel), _name(self.g), *([_name(self.derivative)] if is_given(self.derivative) else [])]
-        for setting in fields(self):
-            value = getattr(self, setting.name)
-            parts += [f"{setting.name}={value!r}"] if setting.kw_only and value != setting.default else []
-        return f"Pool({', '.join(parts)})"
-
-
-def _name(f: Any) -> str:
-    return getattr(f, "__name__", repr(f))

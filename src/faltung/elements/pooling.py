@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from faltung.elements.conv import positions
-from faltung.elements.element import Array, Element, Fields, Params, Run, Seen, Shape, through
-from faltung.elements.settings import check_number
+from faltung.elements.element import Array, Element, Params, Run, Shape, View, through
+from faltung.elements.settings import check_flag, check_number
 from faltung.elements.windows import fold, unfold
 from faltung.errors import SettingError, ShapeError
 from faltung.geometry import Paddings, PerAxis, Window, check_settings, windows
@@ -56,7 +56,7 @@ class Pooling(Element):
     def windows(self, *shapes: Shape) -> tuple[Window, ...]:
         return windows(len(shapes[0]) - 1, self.kernel, self._stride, self.dilation, self.padding, self)
 
-    def receptive(self, seen: Seen, shapes: Sequence[Shape]) -> Fields | None:
+    def receptive(self, seen: Sequence[View], shapes: Sequence[Shape]) -> View:
         return through(seen[0], self.windows(*shapes), shapes[0])
 
     def output(self, *shapes: Shape) -> Shape:
@@ -135,6 +135,10 @@ class MeanPool(Pooling):
     count_padding: bool = field(default=False, kw_only=True)
 
     linear = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_flag(self, count_padding=self.count_padding)
 
     def aggregate(self, u: Array, inside: Array) -> Array:
         return u.sum(axis=-1) / self._count(u, inside)

@@ -22,14 +22,24 @@ Windows = tuple[Window, ...]
 
 
 def correlate(x: Array, w: Array, windows: Windows, groups: int) -> Array:
-    """y[n, t, o] = sum over taps k and channels i of x[n, t*stride + k*dilation - before, i] w[k, i, o]."""
+    """y[n, t, o] = sum over taps k and channels i of x[n, t*stride + k*dilation - before, i] w[k, i, o].
+
+    >>> x, w = np.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 4, 1), np.array([1.0, 10.0]).reshape(2, 1, 1)
+    >>> correlate(x, w, (Window(2),), groups=1).ravel().tolist()
+    [21.0, 32.0, 43.0]
+    """
     positions = [window.output(size) or 0 for window, size in zip(windows, x.shape[1:-1], strict=True)]
     y = _columns(x, windows, groups) @ _split(w, groups)
     return _join(y).reshape(len(x), *positions, w.shape[-1])
 
 
 def correlate_error(dy: Array, w: Array, windows: Windows, groups: int, sizes: tuple[int, ...]) -> Array:
-    """Dx of ``correlate``, for an input whose axes have these sizes."""
+    """The dx of ``correlate``, for an input whose axes have these sizes.
+
+    >>> dy, w = np.array([1.0, 0.0, -1.0]).reshape(1, 3, 1), np.array([1.0, 10.0]).reshape(2, 1, 1)
+    >>> correlate_error(dy, w, (Window(2),), groups=1, sizes=(4,)).ravel().tolist()
+    [1.0, 10.0, -1.0, -10.0]
+    """
     taps, channels = w.shape[:-2], w.shape[-2]
     du = _split(dy, groups) @ _split(w, groups).swapaxes(1, 2)
     du = du.reshape(groups, *dy.shape[:-1], *taps, channels)
@@ -38,7 +48,12 @@ def correlate_error(dy: Array, w: Array, windows: Windows, groups: int, sizes: t
 
 
 def correlate_gradient(x: Array, dy: Array, windows: Windows, groups: int) -> Array:
-    """Dw of ``correlate``, summed over the batch."""
+    """The dw of ``correlate``, summed over the batch.
+
+    >>> x, dy = np.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 4, 1), np.array([1.0, 0.0, -1.0]).reshape(1, 3, 1)
+    >>> correlate_gradient(x, dy, (Window(2),), groups=1).ravel().tolist()
+    [-2.0, -2.0]
+    """
     taps = tuple(window.kernel for window in windows)
     dw = _columns(x, windows, groups).swapaxes(1, 2) @ _split(dy, groups)
     return _join(dw).reshape(*taps, x.shape[-1] // groups, dy.shape[-1])

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from faltung.elements.element import Array, Element, Fields, Params, Run, Seen, Shape, product
+from faltung.elements.element import Array, Element, Params, Run, Shape, View, product, varied
 from faltung.elements.settings import refuse
 from faltung.errors import ShapeError
 
@@ -14,9 +14,9 @@ class Reshaping(Element):
 
     linear = True
 
-    def receptive(self, seen: Seen, shapes: Sequence[Shape]) -> Fields | None:
-        """None: the units come from all positions, and no axis is left that says from which."""
-        return None
+    def receptive(self, seen: Sequence[View], shapes: Sequence[Shape]) -> View:
+        """It varies: the units come from all positions, and no axis is left that says from which."""
+        return varied(*seen)
 
     def forward(self, params: Params, x: Array, run: Run = Run()) -> tuple[Array, tuple[int, ...]]:
         self.admit(params, x)

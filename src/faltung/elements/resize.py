@@ -9,9 +9,9 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from faltung.elements.element import Array, Element, Fields, Params, Run, Seen, Shape
+from faltung.elements.element import Array, Element, Params, Run, Shape, View, varied
 from faltung.elements.pooling import check_axes
-from faltung.elements.settings import check_choice, check_count, check_number
+from faltung.elements.settings import check_choice, check_number, check_sizes
 from faltung.errors import SettingError, ShapeError
 from faltung.geometry import PerAxis, Window, per_axis
 
@@ -71,9 +71,8 @@ class Resize(Element):
         for entry in self.scale if isinstance(self.scale, tuple) else (self.scale,):
             if entry is not None:
                 check_number(self, "scale", entry, 1e-6)
-        for entry in self.size if isinstance(self.size, tuple) else (self.size,):
-            if entry is not None and self.size != "like":
-                check_count(self, size=entry)
+        if self.size not in (None, "like"):
+            check_sizes(self, self.size)
         check_choice(self, "method", self.method, tuple(ALIGNMENTS))
         check_choice(self, "alignment", self.alignment, ALIGNMENTS[self.method])
 
@@ -112,12 +111,12 @@ class Resize(Element):
         axes = zip(sizes, outputs, strict=True)
         return [None if size is None or output is None else Fraction(size, output) for size, output in axes]
 
-    def receptive(self, seen: Seen, shapes: Sequence[Shape]) -> Fields | None:
-        """That of the transposed convolution that a whole scale amounts to; elsewhere None, which holds every field."""
+    def receptive(self, seen: Sequence[View], shapes: Sequence[Shape]) -> View:
+        """That of the transposed convolution that a whole scale amounts to; elsewhere it varies."""
         ratios = self._ratios(shapes[0][:-1], self._sizes(*shapes))
         scales = [ratio.denominator for ratio in ratios if ratio is not None and ratio.numerator == 1]
-        if seen[0] is None or len(scales) < len(ratios) or self.alignment == "corners":
-            return None
+        if isinstance(seen[0], str) or len(scales) < len(ratios) or self.alignment == "corners":
+            return varied(seen[0])
         axes = zip(seen[0], scales, strict=True)
         return tuple(field.through_transposed(self._transposed(scale)) for field, scale in axes)
 
@@ -134,18 +133,18 @@ class Resize(Element):
         self.admit(params, *inputs)
         y = kept = inputs[0]
         sizes = self._sizes(*(a.shape[1:] for a in inputs))
-        for axis, taps in enumerate(self._taps(kept.shape[1:-1], sizes), start=1):
+        for axis, taps in enumerate(self.taps(kept.shape[1:-1], sizes), start=1):
             y = _read(y, axis, taps)
         return y, kept
 
     def error(self, params: Params, kept: Array, dy: Array) -> Any:
         dx = dy
-        for axis, taps in enumerate(self._taps(kept.shape[1:-1], dy.shape[1:-1]), start=1):
+        for axis, taps in enumerate(self.taps(kept.shape[1:-1], dy.shape[1:-1]), start=1):
             dx = _spread(dx, axis, taps, kept.shape[axis])
         return (dx, None) if self.arity == 2 else dx
 
-    def _taps(self, sizes: Shape, outputs: Shape) -> list[Taps]:
-        """R on each axis."""
+    def taps(self, sizes: Shape, outputs: Shape) -> list[Taps]:
+        """R on each axis, from the sizes of x and y."""
         axes = zip(sizes, outputs, self._ratios(sizes, outputs), strict=True)
         return [self._axis_taps(*cast("tuple[int, int, Fraction]", axis)) for axis in axes]
 

@@ -75,12 +75,20 @@ class LogSoftmax(OverChannels):
 
 
 def softmax(x: Array) -> Array:
-    """Return exp(x) / (sum of exp(x)) over the last axis; shifted by the maximum, no exponential overflows."""
+    """exp(x) / (sum of exp(x)) over the last axis; shifted by the maximum, no exponential overflows.
+
+    >>> softmax(np.array([1000.0, 1000.0, 1000.0 + np.log(2.0)])).round(4).tolist()
+    [0.25, 0.25, 0.5]
+    """
     shifted = np.exp(x - x.max(-1, keepdims=True))
     return shifted / shifted.sum(-1, keepdims=True)
 
 
 def log_softmax(x: Array) -> Array:
-    """Return x - log(sum of exp(x)) over the last axis; shifted by the maximum, no exponential overflows."""
+    """x - log(sum of exp(x)) over the last axis; shifted by the maximum, no exponential overflows.
+
+    >>> log_softmax(np.array([1000.0, 0.0])).tolist()
+    [0.0, -1000.0]
+    """
     shifted = x - x.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))

@@ -60,6 +60,16 @@ def write(path: str | os.PathLike[str], *chunks: bytes) -> None:
         ) from error
 
 
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Make a folder, and those above it, where they are missing. Raises: ``FileError`` where that fails."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"cannot make the folder {path}: {error.strerror}", way_out="choose a folder that you may write to"
+        ) from error
+
+
 def _sync(folder: Path) -> None:
     """Force the new name to the disk too, where the system knows how to open a folder."""
     with suppress(OSError):

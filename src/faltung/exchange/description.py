@@ -3,6 +3,8 @@
 Elements are frozen dataclasses whose fields are plain data, so one rule describes them all: ``{"type": "Conv",
 "filters": 20, ...}``, every field by its name (a file means the same when a default changes), tuples as lists. Only
 the element types of ``faltung.elements`` are built again, by the name of their class; nothing is imported or evaluated.
+A formula comes with its derivative, so that nothing is differentiated either; ``"found": true`` says that it was found,
+not given by hand.
 """
 
 import inspect
@@ -11,9 +13,14 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from faltung import elements
-from faltung.elements.element import Element
-from faltung.errors import ModelFileError, at
+from faltung.elements.element import Element, Found
+from faltung.errors import FaltungError, ModelFileError, at
 from faltung.network import Chain, Composite, Graph, Network, Node
+
+FORMULAS = {"Pointwise": "formula", "Pool": "g"}
+"""The field that holds the formula of an element."""
+DAMAGE = (FaltungError, ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
+"""What constructors raise where their settings are of the wrong kind, missing, too large or nested too deeply."""
 
 
 def describe(part: Any) -> dict[str, Any]:
@@ -24,9 +31,9 @@ def describe(part: Any) -> dict[str, Any]:
     >>> describe(elements.LayerNorm(axes="all")), describe(elements.Reshape((4, -1)))
     ({'type': 'LayerNorm', 'axes': 'all', 'epsilon': 1e-05}, {'type': 'Reshape', 'sizes': [4, -1]})
     """
-    return {"type": type(part).__name__} | {
-        field.name: _plain(part, field.name, getattr(part, field.name)) for field in fields(part) if field.init
-    }
+    own = {field.name: getattr(part, field.name) for field in fields(part) if field.init}
+    mark = {"found": True} if isinstance(own.get("derivative"), Found) else {}
+    return {"type": type(part).__name__} | {name: _plain(part, name, value) for name, value in own.items()} | mark
 
 
 def describe_network(network: Network) -> dict[str, Any]:
@@ -54,7 +61,7 @@ def read_network(data: Any) -> Network:
         return _composite(_object(data["composite"])).on(**shapes)
     except ModelFileError:
         raise
-    except Exception as error:  # whatever a constructor refuses, or stumbles over, when its settings are damaged
+    except DAMAGE as error:
         raise ModelFileError(
             f"the description of the network is damaged ({type(error).__name__}: {error})",
             way_out="take an undamaged copy of the file",
@@ -135,7 +142,15 @@ def _part(data: Mapping[str, Any]) -> Element | Composite:
             f"got an element of the unknown type {kind!r}",
             way_out="upgrade faltung: the file may come from a newer version",
         )
-    return known[kind](**{name: _value(value) for name, value in data.items() if name != "type"})
+    settings = {name: _value(value) for name, value in data.items() if name != "type"}
+    return known[kind](**(_with_derivative(settings, FORMULAS[kind]) if kind in FORMULAS else settings))
+
+
+def _with_derivative(settings: dict[str, Any], formula: str) -> dict[str, Any]:
+    """The settings of an element with a formula, its derivative marked as it was."""
+    text, derivative = _text(settings[formula]), _text(settings["derivative"])
+    mark = settings.pop("found", False)
+    return settings | {"derivative": Found(derivative, source=text) if mark is True else derivative}
 
 
 def _value(value: Any) -> Any:
@@ -161,5 +176,5 @@ def _list(data: Any) -> list[Any]:
 
 def _text(data: Any) -> str:
     if not isinstance(data, str):
-        raise ValueError(f"{type(data).__name__} where a name should be")
+        raise ValueError(f"{type(data).__name__} where a text should be")
     return data

@@ -53,6 +53,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Network, dict[str, Array],
 
     Raises: ModelFileError where the file is missing, damaged, of another kind or of a newer version, or where its
     parameters are not those of its network.
+    Example: see ``save_model``.
     """
     params, texts = tensorfile.read(path, FORMAT)
     try:
@@ -85,7 +86,13 @@ def about_text(about: Mapping[str, Any]) -> str:
 
 
 def misfit(network: Network, params: Params) -> str | None:
-    """What keeps these from being the parameters of the network, or None."""
+    """What keeps these from being the parameters of the network, or None.
+
+    >>> from faltung.elements import Affine
+    >>> from faltung.network import Chain
+    >>> misfit(Chain(dense=Affine(2)).on((3,)), {"dense.w": np.zeros((2, 2)), "dense.b": np.zeros(2)})
+    'the parameter dense.w has the shape (2, 2), expected (3, 2)'
+    """
     expected = network.parameters | network.states
     missing, extra = sorted(expected.keys() - params.keys()), sorted(params.keys() - expected.keys())
     if missing or extra:

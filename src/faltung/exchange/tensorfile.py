@@ -26,6 +26,13 @@ def write(path: str | os.PathLike[str], kind: str, tensors: Mapping[str, Array],
     """Write a file of this kind.
 
     Raises: FileError where it cannot be written; a file of this name is then as it was.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(Path(folder, "a"), "numbers", {"w": np.array([1.5, 2.5])}, {"note": "halves"})
+    ...     tensors, texts = read(Path(folder, "a"), "numbers")
+    >>> tensors["w"].tolist(), texts["note"]
+    ([1.5, 2.5], 'halves')
     """
     from safetensors.numpy import save
 

@@ -61,7 +61,9 @@ class Formula:
 
     def __post_init__(self):
         if self.kind not in get_args(Kind):
-            raise FormulaError(f"got the kind {self.kind!r}, expected one of {get_args(Kind)}")
+            raise FormulaError(
+                f"got the kind {self.kind!r}, expected one of {', '.join(get_args(Kind))}", way_out="choose one of them"
+            )
         object.__setattr__(self, "tree", parse(self.text, self.kind))
         object.__setattr__(self, "text", write(self.tree))
 

@@ -54,7 +54,7 @@ def parse(text: str, kind: Kind = "pointwise", variables: Sequence[str] = ("x",)
     (Number(value=2.0), Name(name='x'))
     """
     if not isinstance(text, str):
-        raise FormulaError(f"got {text!r}, expected the text of a formula")
+        raise FormulaError(f"got {text!r}, expected the text of a formula", way_out="write it as in 'x * sigmoid(x)'")
     if len(text) > LENGTH:
         raise FormulaError(
             f"got a formula, or a derivative, of {len(text)} characters, expected at most {LENGTH}",

@@ -13,9 +13,10 @@ All of them end in one logit a class, and are trained by stochastic gradient des
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from faltung.data.dataset import steps
 from faltung.elements import Affine, Conv, Flatten, GlobalPool, MeanPool, ReLU, Sigmoid, Tanh
 from faltung.elements.settings import check_count
-from faltung.errors import DataError, SettingError
+from faltung.errors import SettingError
 from faltung.network import Chain, Network
 from faltung.training import SGD, Piecewise, StepDecay
 from faltung.training.schedules import Setting
@@ -23,7 +24,12 @@ from faltung.training.schedules import Setting
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one network for images is composed, and how it is trained unless told otherwise."""
+    """How one network for images is composed, and how it is trained unless told otherwise.
+
+    >>> tiny = Recipe("tiny", "one dense layer", lambda classes: Chain(flat=Flatten(), dense=Affine(classes)), rate=0.5)
+    >>> tiny.network((28, 28, 1), classes=10).shapes["dense"], tiny.optimiser(examples=100, batch=10)
+    ((10,), SGD(0.5, momentum=0.9))
+    """
 
     name: str
     summary: str
@@ -54,11 +60,9 @@ class Recipe:
         Raises: SettingError where batch, rate or momentum are out of range; DataError where there is no step to make.
         """
         check_count(self.name, batch=batch)
-        steps = examples // batch if self.drop_last else -(-examples // batch)
-        if steps == 0:
-            raise DataError(f"{examples:,} examples do not fill one batch of {batch:,}", way_out="use a smaller batch")
         rate = self.rate if rate is None else rate
-        schedule = rate if self.decay == 1 else StepDecay(rate, factor=self.decay, every=steps)
+        every = steps(examples, batch, drop_last=self.drop_last)
+        schedule = rate if self.decay == 1 else StepDecay(rate, factor=self.decay, every=every)
         return SGD(schedule, momentum=self.momentum if momentum is None else momentum)
 
 
@@ -178,6 +182,9 @@ def find_recipe(name: str) -> Recipe:
     """The recipe of this name.
 
     Raises: SettingError where there is none.
+
+    >>> find_recipe("lenet5").summary
+    'two convolutions 5x5 and three dense layers, after LeCun et al. 1998'
     """
     if name not in RECIPES:
         raise SettingError(f"got the network {name!r}, expected one of {', '.join(RECIPES)}", way_out="choose another")

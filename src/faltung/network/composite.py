@@ -71,6 +71,10 @@ class Composite:
 
         Several inputs are named: ``graph.on(image=(32, 32, 3), label=(10,))``.
         Raises: ShapeError or NetworkError, naming the node, where elements do not compose.
+
+        >>> from faltung.elements import Conv, GlobalPool
+        >>> Chain(conv=Conv(8, kernel=3), pool=GlobalPool("mean")).on((None, None, 3)).shapes
+        {'x': (None, None, 3), 'conv': (None, None, 8), 'pool': (8,)}
         """
         from faltung.network.network import Network
 

@@ -42,8 +42,9 @@ def admit_params(params: Params, names: Collection[str]) -> Any:
             raise SettingError(f"got {name} of type {kind}, expected a NumPy array", way_out="convert it by np.asarray")
     dtypes = {name: params[name].dtype for name in names}
     kinds = set(dtypes.values())
-    if len(kinds) > 1 or any(kind.kind != "f" for kind in kinds):
-        other = next(name for name in dtypes if dtypes[name].kind != "f" or dtypes[name] != dtypes[next(iter(dtypes))])
+    odd = [name for name, kind in dtypes.items() if kind.kind != "f" or not kind.isnative]
+    if len(kinds) > 1 or odd:
+        other = odd[0] if odd else next(name for name in dtypes if dtypes[name] != dtypes[next(iter(dtypes))])
         raise SettingError(
             f"got {other} of {dtypes[other]} among parameters of {', '.join(sorted(map(str, kinds)))}, "
             "expected one floating dtype for all",
@@ -105,7 +106,7 @@ def admit_goals(costs: Mapping[str, Cost], targets: Any, weights: Any) -> Goals:
         raise NetworkError(f"got no target for {', '.join(lacking)}, expected one for each cost", way_out="add it")
     if stray:
         raise NetworkError(
-            f"got a weight for {', '.join(stray)}, expected outputs that have a cost", way_out="leave it"
+            f"got a weight for {', '.join(stray)}, expected outputs that have a cost", way_out="leave it out"
         )
     return {name: (cost, np.asarray(targets[name]), weights.get(name)) for name, cost in costs.items()}
 
@@ -126,7 +127,7 @@ def _array(name: str, x: Any, dtype: Any, indices: bool) -> Array:
     if indices:
         return array
     if dtype is None:  # a network without parameters
-        dtype = array.dtype if array.dtype.kind == "f" else np.float32
+        dtype = array.dtype.newbyteorder("=") if array.dtype.kind == "f" else np.float32
     return array.astype(dtype, copy=False)
 
 

@@ -1,6 +1,6 @@
 """Where NaN or infinity first appeared: the one number worth looking at when training breaks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ class NonFinite:
 
     ``what`` is "input", "target", "parameter", "value", "error signal" or "gradient", ``name`` whose it is, ``index``
     the entry's place in the array. ``element`` is that of the node, where there is one.
+    Example: see ``first_nonfinite``.
     """
 
     what: str
@@ -35,7 +36,8 @@ def first_nonfinite(network: Network, params: Params, target: Any, back: Backwar
     """The first entry that is not finite, in the order in which everything was computed.
 
     That is: inputs, target, parameters, values forward, then error signals backward, and gradients. ``back`` is what
-    ``network.backpropagate(params, x, target, ..., keep="all")`` found. Within one array, examples come first.
+    ``network.backpropagate(params, x, target, ..., keep="all")`` found; several targets go by the names of the outputs,
+    a single one has no name. Within one array, examples come first.
 
     >>> import faltung as ft
     >>> net = ft.Chain(dense=ft.Affine(1), relu=ft.ReLU()).on((1,))
@@ -59,7 +61,8 @@ def _in_order(
 ) -> Iterator[tuple[str, str, Element | None, Array]]:
     for name in network.inputs:
         yield "input", name, None, back.values[name]
-    yield "target", "", None, np.asarray(target)
+    for name, array in (target if isinstance(target, Mapping) else {"": target}).items():
+        yield "target", name, None, np.asarray(array)
     for step in network.steps:
         for full in (step.parameters | step.states).values():
             yield "parameter", full, step.element, params[full]

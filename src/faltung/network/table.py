@@ -3,9 +3,9 @@
 import math
 from typing import TYPE_CHECKING
 
-from faltung.elements.element import Fields, Shape
-from faltung.errors import ShapeError
+from faltung.elements.element import Shape, View
 from faltung.receptive import Field
+from faltung.text import aligned
 
 if TYPE_CHECKING:
     from faltung.network.network import Network
@@ -14,7 +14,11 @@ HEADER = ("node", "element", "reads", "shape", "parameters", "multiplications", 
 
 
 def table(network: "Network") -> str:
-    """The text of ``print(network)``; multiplications are one example's, forward, and an open axis shows as "?"."""
+    """The text of ``print(network)``.
+
+    Multiplications are one example's, forward, and an open axis shows as "?". What a unit sees is the size of its
+    receptive field, "all" of the input, or "varies", where no one field fits all units.
+    """
     fields = receptive_fields(network)
     rows = [(name, "input", "", _shape(shape), "", "", "") for name, shape in network.inputs.items()]
     parameters = multiplications = 0
@@ -33,20 +37,24 @@ def table(network: "Network") -> str:
     rows.append(
         ("total", "", "", "", f"{parameters:,}", "?" if multiplications is None else f"{multiplications:,}", "")
     )
-    return _align([HEADER, *rows])
+    return aligned(HEADER, rows, left=(0, 1, 2, 3, 6))
 
 
-def receptive_fields(network: "Network") -> dict[str, Fields | None]:
-    """What a unit of each value sees of the input, axis by axis; None where that is not one window for all units."""
-    fields: dict[str, Fields | None] = {}
+def receptive_fields(network: "Network") -> dict[str, View]:
+    """What a unit of each value sees of the input: a field an axis, "all", or "varies".
+
+    >>> from faltung.elements import Conv, GlobalPool, MaxPool
+    >>> from faltung.network import Chain
+    >>> net = Chain(conv=Conv(8, kernel=3), pool=MaxPool(2), mean=GlobalPool("mean")).on((9, 1))
+    >>> [view if isinstance(view, str) else list(view[0].of(1)) for view in receptive_fields(net).values()]
+    [[1], [1, 2, 3], [2, 3, 4, 5], 'all']
+    """
+    fields: dict[str, View] = {}
     for name, shape in network.inputs.items():
         axes = shape if name in network.indices else shape[:-1]  # indices have no channels
         fields[name] = tuple(Field() for _ in axes)
     for step in network.steps:
-        try:
-            fields[step.name] = step.element.receptive([fields[source] for source in step.sources], step.shapes)
-        except ShapeError:  # branches with different strides drift apart: no one field holds both
-            fields[step.name] = None
+        fields[step.name] = step.element.receptive([fields[source] for source in step.sources], step.shapes)
     return fields
 
 
@@ -54,18 +62,5 @@ def _shape(shape: Shape) -> str:
     return " x ".join("?" if size is None else str(size) for size in shape)
 
 
-def _seen(fields: Fields | None) -> str:
-    return "all" if fields is None else " x ".join(str(field.size) for field in fields)
-
-
-def _align(rows: list[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if column in (4, 5) else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    lines.insert(1, "-" * max(map(len, lines)))
-    return "\n".join(lines)
+def _seen(view: View) -> str:
+    return view if isinstance(view, str) else " x ".join(str(field.size) for field in view)

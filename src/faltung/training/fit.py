@@ -22,7 +22,10 @@ from faltung.training.progress import Lines, Silent
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What training found: the parameters (and states) by name, and one row of numbers an epoch."""
+    """What training found: the parameters (and states) by name, and one row of numbers an epoch.
+
+    Example: see ``fit``.
+    """
 
     params: dict[str, Array]
     history: tuple[Row, ...]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from faltung.draw.curve import curve
-from faltung.errors import FileError, SettingError
+from faltung.errors import SettingError
 from faltung.exchange import atomic
 from faltung.exchange.modelfile import about_text, save_model
 from faltung.training.checkpoint import load_checkpoint, save_checkpoint
@@ -31,7 +31,7 @@ class Folder:
         self.model = self.out / "model.safetensors"
         self.log = self.out / "log.jsonl"
         self.picture = self.out / "curve.svg"
-        self._saved = 0.0
+        self._saved = time.monotonic()
 
     def open(self, begin: State, resume: bool) -> State:
         """The state to go on from: that of the checkpoint, or the first one.
@@ -54,12 +54,7 @@ class Folder:
                 f"got out={str(self.out)!r}, which already holds a run ({', '.join(held)})",
                 way_out="use resume=True, or another folder",
             )
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FileError(
-                f"cannot make the folder {self.out}: {error.strerror}", way_out="choose a folder that you may write to"
-            ) from error
+        atomic.make_folder(self.out)
         self.save(begin)
         return begin
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faltung.data.dataset import Data
+from faltung.data.dataset import Data, steps
 from faltung.elements.costs import Cost
 from faltung.elements.element import Array, Params, Run
 from faltung.elements.settings import check_count
@@ -23,6 +23,7 @@ from faltung.exchange.description import describe, describe_network
 from faltung.exchange.modelfile import misfit
 from faltung.network import Network
 from faltung.network.nonfinite import NonFinite, first_nonfinite
+from faltung.randomness import generator
 from faltung.training.metrics import Tally, evaluate
 from faltung.training.optimisers import Optimiser, Slots
 
@@ -53,7 +54,7 @@ def order(seed: int, epoch: int, count: int) -> Order:
     >>> order(0, 0, 5).tolist(), order(0, 1, 5).tolist()
     ([2, 4, 3, 0, 1], [1, 4, 3, 0, 2])
     """
-    return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(count)
+    return generator(seed, epoch).permutation(count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +72,7 @@ class Job:
 
     def __post_init__(self):
         check_count("fit", batch=self.batch)
-        if type(self.seed) is not int or self.seed < 0:
-            raise SettingError(f"got seed={self.seed!r}, expected a whole number from 0", way_out="choose another seed")
+        generator(self.seed)  # refuses what is no seed
         if not isinstance(self.cost, Cost):
             raise SettingError(
                 f"got cost={self.cost!r}, expected one cost, such as CrossEntropy()",
@@ -83,17 +83,12 @@ class Job:
         for name, data in {"data": self.data, "test": self.test}.items():
             if data is not None and len(data) == 0:
                 raise DataError(f"got {name} of no examples, expected at least one", way_out="give at least one")
-        if self.steps == 0:
-            raise DataError(
-                f"got {len(self.data)} examples, which do not fill one batch of {self.batch}",
-                way_out="use a smaller batch, or drop_last=False",
-            )
+        _ = self.steps  # refuses examples that do not fill one batch
 
     @property
     def steps(self) -> int:
         """Steps of an epoch."""
-        whole, rest = divmod(len(self.data), self.batch)
-        return whole if self.drop_last or not rest else whole + 1
+        return steps(len(self.data), self.batch, drop_last=self.drop_last)
 
     @property
     def examples(self) -> int:

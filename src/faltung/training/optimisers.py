@@ -22,7 +22,7 @@ from typing import ClassVar
 import numpy as np
 
 from faltung.elements.element import Array, Element, Params
-from faltung.elements.settings import check_number, refuse
+from faltung.elements.settings import check_flag, check_number, refuse
 from faltung.training.schedules import Setting, at_step
 
 Slots = Mapping[str, Mapping[str, Array]]
@@ -30,7 +30,21 @@ Slots = Mapping[str, Mapping[str, Array]]
 
 
 class Optimiser(ABC):
-    """The base of all optimisers: ``move`` says what happens to one parameter."""
+    """The base of all optimisers: ``move`` says what happens to one parameter.
+
+    One of one's own:
+
+    >>> @dataclass(frozen=True, repr=False)
+    ... class Signs(Optimiser):
+    ...     rate: float
+    ...     remembers = ()
+    ...
+    ...     def move(self, w, dw, slots, step):
+    ...         return w - self.rate * np.sign(dw), {}
+    >>> params, slots = Signs(0.5).update({"w": np.array([1.0, 2.0])}, {"w": np.array([3.0, -4.0])}, {}, step=0)
+    >>> params["w"].tolist()
+    [0.5, 2.5]
+    """
 
     remembers: ClassVar[tuple[str, ...]]
     """The names of the slots; all begin with zeros."""
@@ -81,6 +95,7 @@ class SGD(Optimiser):
     def __post_init__(self):
         _check_rate(self, self.rate)
         _check_momentum(self, self.momentum, 0)
+        check_flag(self, nesterov=self.nesterov)
         check_number(self, "weight_decay", self.weight_decay, 0)
 
     def move(self, w: Array, dw: Array, slots: Mapping[str, Array], step: int) -> tuple[Array, dict[str, Array]]:

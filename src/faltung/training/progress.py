@@ -1,5 +1,6 @@
 """What a run says while it goes: a bar with rate, time left and cost in a terminal, and one line an epoch anywhere."""
 
+from faltung.text import percent
 from faltung.training.job import Job, Row, State
 
 
@@ -31,10 +32,12 @@ class Lines:
         self.task = self.bar.add_task("", total=epochs * job.steps, rate="", cost="")
 
     def __enter__(self) -> None:
-        self.bar.start()
+        if not self.bar.disable:
+            self.bar.start()
 
     def __exit__(self, *error: object) -> None:
-        self.bar.stop()
+        if not self.bar.disable:  # or rich before 14.3 prints an empty line
+            self.bar.stop()
 
     def step(self, state: State) -> None:
         done = self.job.done(state)
@@ -62,5 +65,5 @@ def line(row: Row, epochs: int) -> str:
     if row.get("test_cost") is not None:
         parts.append(f"test cost {row['test_cost']:.4f}")
     if row.get("test_accuracy") is not None:
-        parts.append(f"test accuracy {row['test_accuracy']:.2%}".replace("%", " %"))
+        parts.append(f"test accuracy {percent(row['test_accuracy'])}")
     return "  ".join([*parts, f"{row['examples_per_second']:,.0f} examples/s", f"{row['seconds']:.1f} s"])
