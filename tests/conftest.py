@@ -1,6 +1,7 @@
 """What several test files share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,23 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "run"
     assert main(["train", "--limit", "300", "--epochs", "1", "--batch", "20", "--out", str(folder)]) == 0
     return folder
+
+
+@pytest.fixture(params=["avx512", "avx2", "neon", "plain"])
+def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Kernels are made for this machine, if this one can be it; and it is seen to that they call no library."""
+    import lowered
+
+    monkeypatch.setenv("FALTUNG_MACHINE", request.param)
+    with lowered.compiled_for(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=[True, False], ids=["guard behind", "guard before"])
+def end(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """The outputs of kernels lie directly before memory that nobody may touch, or behind it, and are full of NaN."""
+    from faltung.engine import arena
+    from guard import guarded
+
+    monkeypatch.setattr(arena, "empty", lambda shape, dtype: guarded(shape, dtype, request.param))
+    return request.param

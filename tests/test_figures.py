@@ -31,7 +31,7 @@ def test_products_shows_the_numbers_that_it_multiplies_and_marks_one_tap():
     x, w, dy = (rng.integers(-9, 10, shape).astype(float) for shape in ((4, 5), (2, 3), (3, 3)))
     picture = ElementTree.fromstring(products(x, w, dy, position=(2, 1), tap=(1, 2)))
     cells = [text.text or "" for text in picture.iter("{http://www.w3.org/2000/svg}text")]
-    y = sum(w[i, j] * x[i : i + 3, j : j + 3] for i in range(2) for j in range(3))
+    y = np.sum([w[i, j] * x[i : i + 3, j : j + 3] for i in range(2) for j in range(3)], axis=0)
     bold = [t.text for t in picture.iter("{http://www.w3.org/2000/svg}text") if t.get("font-weight") == "700"]
     shown = {f"{value:g}".replace("-", "\u2212") for value in np.ravel(y)}
     assert shown <= set(cells)

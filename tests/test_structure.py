@@ -20,12 +20,12 @@ SOURCES = {path: path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rgl
 # A room knows those above its own line, and no other one of its line.
 LINES = (
     "errors",
-    "geometry special randomness initial exchange.atomic",
-    "receptive arithmetic formula data",
+    "geometry special randomness text exchange.atomic",
+    "initial receptive arithmetic formula data",
     "elements engine",
     "network",
     "check matrix draw exchange engine.lower",
-    "training",
+    "training engine.native",
     "model",
     "models",
     "cli",
@@ -36,7 +36,7 @@ ONLY = {
     "data": "errors exchange.atomic",
     "draw": "errors geometry receptive arithmetic elements network",
     "elements": "errors geometry receptive special randomness initial formula",
-    "network": "errors geometry receptive initial elements",
+    "network": "errors text geometry receptive initial elements",
 }
 LINE_OF = {room: line for line, rooms in enumerate(LINES) for room in rooms.split(" ")}
 
@@ -181,6 +181,22 @@ def test_no_file_names_a_place_on_one_machine():
 
 
 # Importing it
+
+
+def test_type_checkers_see_the_names_that_exist_and_no_others():
+    (listed,) = [
+        ast.literal_eval(node.value)
+        for node in ast.walk(ast.parse(SOURCES[PACKAGE / "__init__.py"]))
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    ]
+    names = faltung.__all__
+    assert sorted(names) == sorted([*listed, *faltung.elements.__all__])
+    assert set(names) <= set(dir(faltung))
+    for name in names:
+        assert getattr(faltung, name)
+    run_python("from faltung import *; print(Conv, Graph, fit, Model, matrix, elements)")
+    with pytest.raises(AttributeError, match="module 'faltung' has no attribute 'Convolution'"):
+        _ = faltung.Convolution  # pyright: ignore[reportAttributeAccessIssue] -- the mistake
 
 
 def run_python(code: str) -> list[str]:

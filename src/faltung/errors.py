@@ -64,6 +64,10 @@ class ModelFileError(FaltungError, ValueError):
     """A model file or checkpoint that is damaged, of a newer version, or cannot be written."""
 
 
+class EngineError(FaltungError, RuntimeError):
+    """Compiled code that cannot run on this system, or a kernel that reaches outside its buffers."""
+
+
 class MissingExtraError(FaltungError, ImportError):
     """An optional dependency that is not installed."""
 

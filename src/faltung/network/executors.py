@@ -1,9 +1,11 @@
 """Who computes: the contract between networks and executors.
 
 An executor runs a whole network, given as an immutable ``Network``; what it may keep between calls (compiled code,
-plans) never changes a result. ``reference`` runs the NumPy definitions of the elements one after the other.
+plans) never changes a result. ``reference`` runs the NumPy definitions of the elements one after the other, ``native``
+compiled kernels. ``FALTUNG_EXECUTOR`` names the one that runs where none is asked for.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -23,7 +25,10 @@ Goals = Mapping[str, tuple[Cost, Any, Any]]
 
 @dataclass(frozen=True)
 class Forward:
-    """What a forward pass found: every value by name, the new state (in training), and what the way back needs."""
+    """What a forward pass found: every value by name, the new state (in training), and what the way back needs.
+
+    Example: see ``Network.backward``.
+    """
 
     values: dict[str, Array]
     state: dict[str, Array]
@@ -36,6 +41,7 @@ class Backward:
 
     ``values`` of inputs and nodes, ``errors`` dJ/d(value), ``gradients`` dJ/d(parameter), with a leading example axis
     where they were asked for per example, and ``state``, the new running statistics: ``params | back.state``.
+    Example: see ``Network.backpropagate``.
     """
 
     cost: float
@@ -82,14 +88,19 @@ class Executor(Protocol):
         ...
 
 
-EXECUTORS = {"reference": ("faltung.network.reference", "Reference")}
+EXECUTORS = {
+    "reference": ("faltung.network.reference", "reference"),
+    "native": ("faltung.engine.native", "native"),
+}
+DEFAULT = "native"
 
 
-def find(name: str) -> Executor:
-    """The executor of this name."""
+def find(name: str | None = None) -> Executor:
+    """The executor of this name, or the one that runs where none is asked for."""
+    name = name or os.environ.get("FALTUNG_EXECUTOR") or DEFAULT
     if name not in EXECUTORS:
         raise SettingError(
             f"got executor={name!r}, expected one of {', '.join(EXECUTORS)}", way_out="choose another one"
         )
-    module, kind = EXECUTORS[name]
-    return getattr(import_module(module), kind)()
+    module, function = EXECUTORS[name]
+    return getattr(import_module(module), function)()

@@ -54,10 +54,9 @@ class Step:
 class Network:
     """A composite on inputs of known shape; made by ``Chain(...).on(shape)`` or ``Graph(...).on(shape)``."""
 
-    def __init__(self, composite: Composite, inputs: Mapping[str, Sequence[int | None]], executor: str = "reference"):
+    def __init__(self, composite: Composite, inputs: Mapping[str, Sequence[int | None]], executor: str | None = None):
         self.composite = composite
         self.inputs = admit_shapes(composite.inputs, inputs)
-        self.executor = executor
         self.compute = find(executor)
         self.parameters: dict[str, Parameter] = {}
         """What has a gradient, by name."""
@@ -126,7 +125,10 @@ class Network:
         return Network(self.composite, self.inputs, executor)
 
     def initial(self, seed: int = 0, dtype: Any = np.float32) -> dict[str, Array]:
-        """Parameters (and states) by name, drawn from the seed by each element's own rule."""
+        """Parameters (and states) by name, drawn from the seed by each element's own rule.
+
+        Raises: SettingError where the seed is no whole number from 0.
+        """
         asked = self.parameters | self.states
         return {name: draw(asks.rule, asks.shape, asks.fans, seed, name).astype(dtype) for name, asks in asked.items()}
 
@@ -134,12 +136,19 @@ class Network:
         """The output for x (batch, *axes, channels): an array, or a dictionary where there are several outputs.
 
         Raises: ShapeError, NetworkError where x or params do not fit the network.
+
+        >>> from faltung.elements import Affine, ReLU
+        >>> from faltung.network import Chain
+        >>> net = Chain(dense=Affine(1), relu=ReLU()).on((2,))
+        >>> params = {"dense.w": np.array([[1.0], [2.0]]), "dense.b": np.array([0.5])}
+        >>> net.predict(params, np.array([[1.0, 3.0], [2.0, -3.0]])).tolist()
+        [[7.5], [0.0]]
         """
         outputs = self.compute.predict(self, *self._admit(params, x), run)
         return outputs[self.outputs[0]] if len(self.outputs) == 1 else outputs
 
     def forward(self, params: Params, x: Any, run: Run = Run()) -> Forward:
-        """Every value by name, and what ``backward`` will need."""
+        """Every value by name, and what ``backward`` will need. Raises: as ``predict``. Example: see ``backward``."""
         return self.compute.forward(self, *self._admit(params, x), run)
 
     def backward(
@@ -148,6 +157,18 @@ class Network:
         """Error signals and gradients from the error signal dy at the output (or a dictionary of them, at any values).
 
         The cost is unknown here, and NaN.
+        Raises: ShapeError where an error signal has not the shape of its value; NetworkError where there is no such.
+
+        >>> from faltung.elements import Affine, ReLU
+        >>> from faltung.network import Chain
+        >>> net = Chain(dense=Affine(1), relu=ReLU()).on((2,))
+        >>> params = {"dense.w": np.array([[1.0], [2.0]]), "dense.b": np.array([0.5])}
+        >>> forward = net.forward(params, np.array([[1.0, 3.0], [2.0, -3.0]]))
+        >>> {name: value.ravel().tolist() for name, value in forward.values.items()}
+        {'x': [1.0, 3.0, 2.0, -3.0], 'dense': [7.5, -3.5], 'relu': [7.5, 0.0]}
+        >>> back = net.backward(params, forward, np.array([[10.0], [20.0]]))
+        >>> back.errors["x"].tolist(), back.gradients["dense.w"].tolist()
+        ([[10.0, 20.0], [0.0, 0.0]], [[10.0], [30.0]])
         """
         errors = dict(dy) if isinstance(dy, Mapping) else {self._single("dy"): dy}
         self._known(errors)
@@ -182,6 +203,18 @@ class Network:
         may be those that were given, or each other: do not write into them.
         Raises: ShapeError, NetworkError, SettingError, DataError where arguments do not fit the network or the cost.
         Source: memo p. 7.
+
+        >>> from faltung.elements import Affine, ReLU, SquaredError
+        >>> from faltung.network import Chain
+        >>> net = Chain(dense=Affine(1), relu=ReLU()).on((2,))
+        >>> params = {"dense.w": np.array([[1.0], [2.0]]), "dense.b": np.array([0.5])}
+        >>> x, target = np.array([[1.0, 3.0], [2.0, -3.0]]), np.array([[5.5], [0.0]])
+        >>> back = net.backpropagate(params, x, target, cost=SquaredError())  # 1/2 (7.5 - 5.5)^2, over 2 examples
+        >>> back.cost, back.errors["dense"].tolist(), back.gradients["dense.w"].tolist()
+        (1.0, [[1.0], [0.0]], [[1.0], [3.0]])
+        >>> each = net.backpropagate(params, x, target, cost=SquaredError(), per_example=True)
+        >>> each.gradients["dense.w"].tolist()
+        [[[1.0], [3.0]], [[0.0], [0.0]]]
         """
         if not isinstance(cost, Mapping):
             output = self._single("cost")

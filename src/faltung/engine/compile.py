@@ -1,0 +1,144 @@
+"""From functions of the loop language to machine code that Python can call.
+
+LLVM is loaded with this module, so whoever may do without compiled code imports it late.
+"""
+
+import ctypes
+import mmap
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import llvmlite.binding as llvm
+
+from faltung.engine import cache
+from faltung.engine.language import Function
+from faltung.engine.llvm import module as source
+from faltung.engine.machine import Machine
+from faltung.errors import EngineError
+
+C_TYPES = {
+    "f32": ctypes.c_float,
+    "f64": ctypes.c_double,
+    "i8": ctypes.c_int8,
+    "i32": ctypes.c_int32,
+    "i64": ctypes.c_int64,
+    "index": ctypes.c_int64,
+}
+RECIPE = "sroa, opt=2, pic, small"
+"""What becomes of the text: the passes, and how the machine code is made. Part of the cache's key."""
+
+_lock = threading.RLock()
+
+if hasattr(os, "register_at_fork"):  # the child of a fork must not wait for a thread that it does not have
+    os.register_at_fork(before=_lock.acquire, after_in_child=_lock.release, after_in_parent=_lock.release)
+
+
+@dataclass
+class Counters:
+    """What this process has done: objects compiled, objects loaded from the cache, and the time of both."""
+
+    compiled: int = 0
+    loaded: int = 0
+    milliseconds: float = 0.0
+
+
+counters = Counters()
+
+
+@dataclass(frozen=True)
+class Code:
+    """Machine code in memory, as functions by name. Each of them keeps the memory alive."""
+
+    functions: Mapping[str, Callable[..., None]]
+
+
+def compile(functions: Sequence[Function], public: set[str], machine: Machine) -> Code:
+    """Compile a module whose public functions can be called from Python: pointers are addresses, numbers numbers.
+
+    The same functions are compiled once in a process, and once at all while the cache keeps them. Any thread may ask.
+
+    Raises: EngineError where the system refuses memory for machine code.
+    """
+    signatures = [
+        (function.name, *(ctypes.c_void_p if a.type.pointer else C_TYPES[a.type.kind] for a in function.arguments))
+        for function in functions
+        if function.name in public
+    ]
+    return load(source(functions, public, machine), tuple(signatures), machine)
+
+
+def assembly(functions: Sequence[Function], public: set[str], machine: Machine) -> str:
+    """The assembly text, for reading and for counting spills."""
+    return _target(machine).emit_assembly(_optimised(source(functions, public, machine), machine))
+
+
+def load(ir: str, signatures: tuple[tuple[Any, ...], ...], machine: Machine) -> Code:
+    """The functions of a module in LLVM's language; a signature is a name and the C types of the arguments."""
+    with _lock:
+        return _load(ir, signatures, machine)
+
+
+@lru_cache(maxsize=1024)
+def _load(ir: str, signatures: tuple[tuple[Any, ...], ...], machine: Machine) -> Code:
+    _check_executable_memory()
+    began = time.perf_counter()
+    # The engine takes the target machine over, so each one needs its own.
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target(machine))
+    engine.add_object_file(llvm.ObjectFileRef.from_data(object_code(ir, machine)))
+    engine.finalize_object()
+    functions = {}
+    for name, *arguments in signatures:
+        called = functions[name] = ctypes.CFUNCTYPE(None, *arguments)(engine.get_function_address(name))
+        called.owner = engine  # pyright: ignore[reportAttributeAccessIssue] -- so the memory outlives its functions
+    counters.milliseconds += 1000 * (time.perf_counter() - began)
+    return Code(functions)
+
+
+def object_code(ir: str, machine: Machine) -> bytes:
+    """The module as an object file: from the cache, or compiled and put there."""
+    key = cache.key(ir, machine.cpu, machine.features, llvm.get_process_triple(), str(llvm.llvm_version_info), RECIPE)
+    code = cache.get(key)
+    if code is None:
+        counters.compiled += 1
+        code = _target(machine).emit_object(_optimised(ir, machine))
+        cache.put(key, code)
+    else:
+        counters.loaded += 1
+    return code
+
+
+def _optimised(ir: str, machine: Machine) -> llvm.ModuleRef:
+    """The module after the one pass that is needed: stack slots become registers."""
+    module = llvm.parse_assembly(ir)
+    module.verify()
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_sroa_pass()
+    passes.run(module, llvm.create_pass_builder(_target(machine), llvm.create_pipeline_tuning_options(speed_level=1)))
+    return module
+
+
+def _target(machine: Machine) -> llvm.TargetMachine:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
+        cpu=machine.cpu, features=machine.features, opt=2, reloc="pic", codemodel="small", jit=True
+    )
+
+
+def _check_executable_memory() -> None:
+    """Do what LLVM will do, write memory and then execute it; LLVM itself does not notice that it was refused."""
+    protect = getattr(ctypes.CDLL(None), "mprotect", None) if hasattr(mmap, "PROT_EXEC") else None
+    if protect is None:
+        return
+    with mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        place = ctypes.c_char.from_buffer(memory)
+        address = ctypes.c_void_p(ctypes.addressof(place))
+        refused = protect(address, ctypes.c_size_t(mmap.PAGESIZE), mmap.PROT_READ | mmap.PROT_EXEC)
+        del place
+    if refused:
+        raise EngineError("the system refuses memory for machine code", way_out='use executor="reference"')

@@ -1,0 +1,258 @@
+"""The kernel that convolves: rows of output pixels from rows of input pixels, weights in vectors over the outputs.
+
+    y[t, o] = bias[o] + sum over k, c of x[t*stride + k*dilation, c] w[k, c, o]
+
+Forward uses it on x, the error on dy with the taps in reverse (one call for each phase of the stride), transposed
+convolution the same the other way round, and an affine element on the batch as one long row. Sizes are run-time
+numbers; channels, the taps of the last axis and its steps are compiled in.
+
+The tile: P pixels times V vectors of outputs stay in registers while the taps and channels pass by. One channel of one
+tap takes V loads of weights, P broadcasts of x and P*V fused multiply-adds. Two loads and two multiply-adds run in a
+cycle, so P*V >= P + V keeps the multiply-adds busy; 4 cycles of latency ask for P*V >= 8; and P*V + V + 1 registers are
+needed.
+
+Taps of the outer axes that lie in the padding are left out of the loops. Along the row, padding is copied: each row
+between its zeros, 2 passes against taps * outputs. For small images that is a waste, since an eighth of the taps may
+see zeros; there the row runs ``across`` the batch, height and width are the outer axes, and no padding is touched.
+"""
+
+from dataclasses import dataclass
+
+from faltung.engine.language import INDEX, Function, Type, Value, Variable, pointer
+from faltung.engine.machine import Machine
+
+SIZES = (
+    "tasks", "groups", "bands", "band", "depth", "height", "width",  # how the output is cut, and its sizes
+    "x_depth", "x_height", "x_width",  # the input's sizes
+    "d_start", "h_start", "w_start", "d_stride", "h_stride", "d_dilation", "h_dilation", "d_taps", "h_taps",
+    "x_example", "x_plane", "x_row", "y_example", "y_plane", "y_row",  # numbers from one to the next
+    "x_pixel", "y_pixel",
+)  # fmt: skip
+"""The run-time numbers of a call, in the order in which they lie in memory."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is compiled in: channels and outputs of one group, and the last axis.
+
+    ``x_pixel`` and ``y_pixel`` are the numbers from one pixel to the next.
+    """
+
+    kind: Type
+    inputs: int
+    outputs: int
+    taps: int
+    stride: int
+    dilation: int
+    x_pixel: int
+    y_pixel: int
+    padded: bool
+    """Does a row reach beyond the input?"""
+    depthwise: bool = False
+    """Does every channel go by itself? Then the kernels are those of ``depthwise``."""
+    across: bool = False
+    """Does the row run across the batch? Then its steps are run-time numbers, and it has one tap."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The schedule of a ``Rows``."""
+
+    lanes: int
+    vectors: int
+    pixels: int
+    channels: int
+    """Inputs in one sweep, so that the weights of a block stay in the L2 cache."""
+
+    @property
+    def block(self) -> int:
+        """Outputs in one block."""
+        return self.lanes * self.vectors
+
+
+def schedule(rows: Rows, outer_taps: int, machine: Machine) -> Tile:
+    """Choose the tile: fewest padded outputs, then the most multiply-adds a load."""
+    lanes = machine.lanes(rows.kind.size)
+    needed = -(-rows.outputs // lanes)
+
+    def quality(vectors: int) -> tuple[float, float]:
+        pixels = min((machine.registers - 1 - vectors) // vectors, 14)
+        busy = min(1.0, pixels * vectors / 8, 1.6 * pixels * vectors / (pixels + vectors) / 2)
+        waste = -(-needed // vectors) * vectors / needed
+        return (busy / waste, pixels * vectors / (pixels + vectors))
+
+    vectors = max(range(1, min(8, needed) + 1), key=quality)
+    pixels = min((machine.registers - 1 - vectors) // vectors, 14)
+    bytes_a_channel = outer_taps * rows.taps * vectors * lanes * rows.kind.size
+    most = max(1, machine.l2 // 2 // bytes_a_channel)
+    channels = max(c for c in range(1, rows.inputs + 1) if rows.inputs % c == 0 and (c <= most or c == 1))
+    return Tile(lanes, vectors, pixels, channels)
+
+
+def tile(rows: Rows, plan: Tile, pixels: int) -> Function:
+    """``pixels`` neighbouring output pixels, one block of outputs, one sweep of channels."""
+    kind, lanes, vectors = rows.kind, plan.lanes, range(plan.vectors)
+    f = Function(
+        f"tile_{pixels}", x=pointer(kind), w=pointer(kind), y=pointer(kind), start=pointer(kind), start_step=INDEX,
+        x_step=INDEX, y_step=INDEX, d_count=INDEX, h_count=INDEX, x_plane=INDEX, x_row=INDEX, w_plane=INDEX,
+        outputs=INDEX,
+    )  # fmt: skip
+    x, w, y, start, start_step, x_step, y_step, d_count, h_count, x_plane, x_row, w_plane, outputs = f.arguments
+    if not rows.across:
+        x_step, y_step = f.constant(rows.stride * rows.x_pixel), f.constant(rows.y_pixel)
+    ragged = rows.outputs % plan.block != 0
+    masks = [f.first_lanes(outputs - v * lanes, lanes) if ragged else None for v in vectors]
+    acc: list[list[Variable]] = []
+    for p in range(pixels):
+        place = f.at(start, start_step * p)
+        acc.append([f.variable(f"acc{p}_{v}", f.load(place, v * lanes, lanes, masks[v])) for v in vectors])
+
+    def sweep(x_tap: Value, w_tap: Value, count: int) -> None:
+        unroll = count if count <= 12 else next(u for u in (4, 3, 2, 1) if count % u == 0)
+        with f.loop("c", count, step=unroll) as c:
+            w_c = f.at(w_tap, c * plan.block)
+            places = [f.at(x_tap, c + x_step * p) for p in range(pixels)]
+            for u in range(unroll):
+                weights = [f.load(w_c, u * plan.block + v * lanes, lanes, name="w") for v in vectors]
+                for p in range(pixels):
+                    pixel = f.broadcast(f.load(places[p], u, name=f"x{p}"), lanes)
+                    for v in vectors:
+                        acc[p][v].set(f.fma(pixel, weights[v], acc[p][v].value))
+
+    tap = plan.channels * plan.block
+    joined = rows.dilation == 1 and rows.x_pixel == plan.channels  # taps and channels side by side: one long sweep
+    with f.loop("kd", d_count) as kd:
+        x_d, w_d = f.at(x, kd * x_plane), f.at(w, kd * w_plane)
+        with f.loop("kh", h_count) as kh:
+            x_h, w_h = f.at(x_d, kh * x_row), f.at(w_d, kh * (rows.taps * tap))
+            if joined:
+                sweep(x_h, w_h, rows.taps * plan.channels)
+            else:
+                with f.loop("kw", rows.taps) as kw:
+                    sweep(f.at(x_h, kw * (rows.dilation * rows.x_pixel)), f.at(w_h, kw * tap), plan.channels)
+    for p in range(pixels):
+        for v in vectors:
+            f.store(acc[p][v].value, y, y_step * p + v * lanes, masks[v])
+    return f
+
+
+def correlate(name: str, rows: Rows, plan: Tile, machine: Machine) -> list[Function]:
+    """The driver of one call, after the tiles that it uses.
+
+    Arguments: run-time sizes (``SIZES``), x, packed weights, y, bias (padded to whole blocks), a worker's scratch, and
+    the tasks to do. A task is a band of output rows of one plane of one example, for one group of channels; within it,
+    weights of one block of outputs and one sweep of channels serve all pixels of the band before the next.
+    """
+    kind = rows.kind
+    tiles = {pixels: tile(rows, plan, pixels) for pixels in range(1, plan.pixels + 1)}
+    f = Function(
+        name,
+        sizes=pointer(INDEX), x=pointer(kind), w=pointer(kind), y=pointer(kind), bias=pointer(kind),
+        scratch=pointer(kind), first=INDEX, last=INDEX,
+    )  # fmt: skip
+    sizes, x, w, y, bias, scratch, first, last = f.arguments
+    size = {field: f.load(sizes, number, name=field) for number, field in enumerate(SIZES)}
+    x_step = size["x_pixel"] if rows.across else f.constant(rows.stride * rows.x_pixel)
+    y_step = size["y_pixel"] if rows.across else f.constant(rows.y_pixel)
+    count = (size["width"] + (plan.pixels - 1)) // plan.pixels
+    base, longer = size["width"] // count, size["width"] % count
+    tap_row = rows.taps * plan.channels * plan.block
+    w_plane = size["h_taps"] * tap_row
+    sweeps, blocks = rows.inputs // plan.channels, -(-rows.outputs // plan.block)
+    w_sweep = size["d_taps"] * w_plane
+    with f.loop("task", last, first) as task:
+        band, rest = task % size["bands"], task // size["bands"]
+        d, rest = rest % size["depth"], rest // size["depth"]
+        group, n = rest % size["groups"], rest // size["groups"]
+        h_first = band * size["band"]
+        h_last = f.min(h_first + size["band"], size["height"])
+        d_in, d_low, d_high = inside(f, d, size, "d", "x_depth")
+        x_n = f.at(x, n * size["x_example"])
+        y_d = f.at(y, n * size["y_example"] + d * size["y_plane"] + group * rows.outputs)
+        if rows.padded:
+            h_low = f.max(h_first * size["h_stride"] + size["h_start"], 0)
+            last_row = (h_last - 1) * size["h_stride"] + size["h_start"] + (size["h_taps"] - 1) * size["h_dilation"]
+            rows_read = f.max(f.min(last_row + 1, size["x_height"]) - h_low, 0)
+            x_row = pad(f, rows, size, x_n, scratch, d_in, d_low, d_high, h_low, rows_read, machine)
+            x_n, d_row, d_step, h_origin = scratch, f.constant(0), rows_read * x_row, h_low
+        else:
+            x_n = f.at(x_n, size["w_start"] * rows.x_pixel)
+            x_row, d_step, h_origin = size["x_row"], size["x_plane"] * size["d_dilation"], f.constant(0)
+            d_row = (d_in + d_low * size["d_dilation"]) * size["x_plane"]
+        with f.loop("sweep", sweeps) as sweep, f.loop("block", blocks) as block:
+            w_block = f.at(w, ((group * blocks + block) * sweeps + sweep) * w_sweep + d_low * w_plane)
+            outputs = f.constant(rows.outputs) - block * plan.block
+            bias_block = f.at(bias, (group * blocks + block) * plan.block)
+            with f.loop("h", h_last, h_first) as h:
+                h_in, h_low, h_high = inside(f, h, size, "h", "x_height")
+                row = d_row + (h_in + h_low * size["h_dilation"] - h_origin) * x_row
+                x_h = f.at(x_n, row + group * rows.inputs + sweep * plan.channels)
+                w_h = f.at(w_block, h_low * tap_row)
+                y_h = f.at(y_d, h * size["y_row"] + block * plan.block)
+                outer = (d_high - d_low, h_high - h_low, d_step, x_row * size["h_dilation"], w_plane, outputs)
+                at = f.variable("at", 0)
+                with f.loop("tile", count) as number:
+                    pixels = base + f.select(number < longer, f.constant(1), f.constant(0))
+                    x_t, y_t = f.at(x_h, at.value * x_step), f.at(y_h, at.value * y_step)
+                    for wanted, function in tiles.items():
+                        with f.where(pixels.equal(wanted)):
+                            with f.where(f.op("equal", sweep, 0)):
+                                f.call(function, x_t, w_h, y_t, bias_block, 0, x_step, y_step, *outer)
+                            with f.where(sweep > 0):
+                                f.call(function, x_t, w_h, y_t, y_t, y_step, x_step, y_step, *outer)
+                    at.set(at.value + pixels)
+    return [*tiles.values(), f]
+
+
+def inside(f: Function, at: Value, size: dict[str, Value], axis: str, extent: str) -> tuple[Value, Value, Value]:
+    """Where output ``at`` begins to read along an outer axis, and the taps low .. high that lie inside the input."""
+    begin = at * size[f"{axis}_stride"] + size[f"{axis}_start"]
+    dilation = size[f"{axis}_dilation"]
+    low = f.max((f.constant(0) - begin + dilation - 1) // dilation, 0)
+    high = f.min((size[extent] - begin + dilation - 1) // dilation, size[f"{axis}_taps"])
+    low = f.min(low, size[f"{axis}_taps"])
+    return begin, low, f.max(high, low)
+
+
+def pad(
+    f: Function, rows: Rows, size: dict[str, Value], x: Value, target: Value, d_in: Value, d_low: Value, d_high: Value,
+    h_low: Value, count: Value, machine: Machine, every: Value | int = 1,
+) -> Value:  # fmt: skip
+    """Copy ``count`` rows (every so many) from h_low on of each plane that a tap sees, each between the zeros of its
+    padding.
+
+    Returns how many numbers one copied row has; planes lie ``count`` rows apart.
+    """
+    lanes = machine.lanes(rows.kind.size)
+    row = ((size["width"] - 1) * rows.stride + (rows.taps - 1) * rows.dilation + 1) * rows.x_pixel
+    before = f.min(f.max(f.constant(0) - size["w_start"], 0) * rows.x_pixel, row)
+    skipped = f.max(size["w_start"], 0) * rows.x_pixel
+    middle = f.max(f.min(row - before, size["x_width"] * rows.x_pixel - skipped), 0)
+    with f.loop("kd", d_high - d_low) as kd:
+        plane = f.at(x, (d_in + (d_low + kd) * size["d_dilation"]) * size["x_plane"])
+        with f.loop("h", count) as h:
+            to = f.at(target, (kd * count + h) * row)
+            zero(f, rows.kind, to, before, lanes)
+            copy(
+                f,
+                rows.kind,
+                f.at(to, before),
+                f.at(plane, (h_low + h * every) * size["x_row"] + skipped),
+                middle,
+                lanes,
+            )
+            zero(f, rows.kind, f.at(to, before + middle), row - before - middle, lanes)
+    return row
+
+
+def copy(f: Function, kind: Type, target: Value, source: Value, count: Value, lanes: int) -> None:
+    """target[:count] = source[:count]."""
+    with f.loop("i", count, step=lanes) as i:
+        mask = f.first_lanes(count - i, lanes)
+        f.store(f.load(source, i, lanes, mask), target, i, mask)
+
+
+def zero(f: Function, kind: Type, target: Value, count: Value, lanes: int) -> None:
+    """target[:count] = 0."""
+    with f.loop("i", count, step=lanes) as i:
+        f.store(f.constant(0.0, kind.times(lanes)), target, i, f.first_lanes(count - i, lanes))

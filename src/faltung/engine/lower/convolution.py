@@ -1,0 +1,338 @@
+"""A convolution on given sizes, as calls of the kernels ``correlate``, ``narrow``, ``depthwise`` and ``gradient``.
+
+    forward    y = correlate(x, w)                          one call
+    error      dx = correlate(dy, w, its taps in reverse)   one call for each phase of the stride: dx[phase + s*j]
+                                                            reads only taps that lie s apart, so no zeros are inserted
+    gradient   dw = sums over pixels                        slices of examples, added in a fixed order
+
+A transposed convolution exchanges forward and error; an affine element is a convolution with one tap. Where each output
+sees one input only, positions need not be told apart: they become examples of long rows, and a shorter one at the end.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from faltung.elements.element import Array
+from faltung.engine import arena, narrow
+from faltung.engine.correlate import Rows
+from faltung.engine.language import F32, F64, Type
+from faltung.engine.launch import Axis, Call, Steps, Taps
+from faltung.engine.machine import host
+from faltung.geometry import Window
+
+KINDS: dict[Any, Type] = {np.dtype(np.float32): F32, np.dtype(np.float64): F64}
+LONG_ROW = 96
+"""Pixels of a row where positions need not be told apart."""
+ACROSS = (16, 8, 40)
+"""Rows run across the batch from so many channels and so many examples on, up to this width of y, where x is padded."""
+Three = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A call, and where in x (of the call), w and y it begins."""
+
+    call: Call | narrow.Call
+    x: int = 0
+    w: int = 0
+    y: int = 0
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """One convolution on one size: the windows of its three axes, the size of x, how channels fall into groups."""
+
+    kind: Type
+    windows: tuple[Window, Window, Window]
+    groups: int
+    channels: int
+    filters: int
+    extent: Three
+
+    def forward(self, x: Array, w: Array, bias: Array | None) -> Array:
+        """y = correlate(x, w) + bias."""
+        y = arena.empty((len(x), *self.positions, self.filters), x.dtype)
+        for part in self._known("forward", len(x), self._forward):
+            part.call.correlate(*self._begin(part, x, w), bias, _at(y, part.y))
+        return y
+
+    def error(self, dy: Array, w: Array, bias: Array | None = None) -> Array:
+        """dx, and plus ``bias`` where a transposed convolution asks for it."""
+        dx = arena.empty((len(dy), *self.extent, self.channels), dy.dtype)
+        if any(phase.axis.taps == 0 for axis in self._phases for phase in axis):
+            dx[...] = 0 if bias is None else bias
+        for part in self._known("error", len(dy), self._error):
+            part.call.correlate(*self._begin(part, dy, w), bias, _at(dx, part.y))
+        return dx
+
+    def gradient(self, x: Array, dy: Array, w_shape: tuple[int, ...]) -> Array:
+        """dw, summed over the batch."""
+        parts = []
+        for part in self._known("gradient", len(x), lambda count: self._rows(count, across=False)):
+            dw = arena.empty(w_shape, x.dtype)
+            assert isinstance(part.call, Call)
+            part.call.gradient(_at(x, part.x), _at(dy, part.y), _at(dw, part.w))
+            parts.append(dw)
+        return _added(parts, w_shape, x.dtype)
+
+    @cached_property
+    def positions(self) -> Three:
+        """The size of y."""
+        d, h, w = (window.output(size) or 0 for window, size in zip(self.windows, self.extent, strict=True))
+        return d, h, w
+
+    @staticmethod
+    def _begin(part: _Part, x: Array, w: Array) -> tuple[int, int]:
+        return _at(x, part.x), _at(w, part.w)
+
+    @cached_property
+    def _plans(self) -> dict[tuple[str, int], list[_Part]]:
+        return {}
+
+    def _known(self, product: str, examples: int, plan: Callable[[int], list[_Part]]) -> list[_Part]:
+        """The calls of one product on so many examples, planned once."""
+        if (product, examples) not in self._plans:
+            self._plans[product, examples] = plan(examples) if examples else []
+        return self._plans[product, examples]
+
+    @cached_property
+    def _depthwise(self) -> bool:
+        return 1 < self.groups == self.channels == self.filters
+
+    @cached_property
+    def _split(self) -> Three:
+        """How many groups there are, and the inputs and outputs of each; a depthwise convolution is taken as one."""
+        if self._depthwise:
+            return 1, 1, self.filters
+        return self.groups, self.channels // self.groups, self.filters // self.groups
+
+    @cached_property
+    def _pointwise(self) -> bool:
+        axes = zip(self.windows, self.extent, strict=True)
+        return all(w.kernel == 1 and w.stride == 1 and w.pads(size) == (0, 0) for w, size in axes)
+
+    @cached_property
+    def _tap_steps(self) -> Three:
+        """Numbers in w from one depth, height and width tap to the next."""
+        tap = self.channels // self.groups * self.filters
+        _, kh, kw = (window.kernel for window in self.windows)
+        return kh * kw * tap, kw * tap, tap
+
+    @cached_property
+    def _phases(self) -> list[list["_Phase"]]:
+        """The phases of dx, axis by axis."""
+        axes = zip(self.windows, self.extent, self.positions, strict=True)
+        return [list(_phases(window, size, output)) for window, size, output in axes]
+
+    def _spread_error(self, examples: int) -> list[_Part]:
+        """One call for each phase of the depth, where ``narrow`` pays: dy is spread over the rows of dx."""
+        (d, *plane), (d_tap, h_tap, w_tap) = self.windows, self._tap_steps
+        if self._depthwise:
+            return []
+        inputs, outputs = self.filters // self.groups, self.channels // self.groups
+        taps = [(window.kernel, window.stride, window.dilation) for window in plane]
+        rows = narrow.Rows(self.kind, inputs, outputs, plane[0].kernel, *taps[1], self.filters, self.channels)
+        h, w = (
+            Axis(size, output, *steps, -window.pads(size)[0])
+            for window, steps, size, output in zip(plane, taps, self.extent[1:], self.positions[1:], strict=True)
+        )
+        x, y = _steps(self.positions, self.filters), _steps(self.extent, self.channels)
+        parts = []
+        for phase in self._phases[0]:
+            steps = Taps(-phase.every * d_tap, h_tap, w_tap, 1, self.filters, inputs)
+            spread = replace(y, plane=y.plane * d.stride)
+            call = narrow.Call(rows, (phase.axis, h, w), examples, x, spread, steps, self.groups)
+            if phase.axis.taps:
+                parts.append(_Part(call, 0, phase.tap * d_tap, phase.number * y.plane))
+        return parts if all(part.call.pays(host()) for part in parts) else []
+
+    def _spread_forward(self, examples: int) -> list[_Part]:
+        """One call where ``narrow`` pays: x is spread over the rows of y, with taps counted backwards."""
+        (d, *plane), (d_tap, h_tap, w_tap) = self.windows, self._tap_steps
+        if self._depthwise or any(window.stride > 1 for window in plane):
+            return []
+        inputs, outputs = self.channels // self.groups, self.filters // self.groups
+        h, w = (
+            Axis(output, size, window.kernel, 1, window.dilation, window.pads(size)[0] - window.span + 1)
+            for window, size, output in zip(plane, self.extent[1:], self.positions[1:], strict=True)
+        )
+        rows = narrow.Rows(self.kind, inputs, outputs, h.taps, w.taps, 1, w.dilation, self.channels, self.filters)
+        depth = Axis(self.extent[0], self.positions[0], d.kernel, d.stride, d.dilation, -d.pads(self.extent[0])[0])
+        x, y = _steps(self.extent, self.channels), _steps(self.positions, self.filters)
+        steps = Taps(d_tap, -h_tap, -w_tap, self.filters, 1, outputs)
+        call = narrow.Call(rows, (depth, h, w), examples, x, y, steps, self.groups)
+        return [_Part(call, 0, (h.taps - 1) * h_tap + (w.taps - 1) * w_tap)] if call.pays(host()) else []
+
+    def _forward(self, examples: int) -> list[_Part]:
+        if parts := self._spread_forward(examples):
+            return parts
+        channels, batch, width = ACROSS
+        padded = self.windows[2].pads(self.extent[2]) != (0, 0)
+        flat = self.extent[0] == 1 == self.windows[0].kernel and not self._depthwise
+        small = self._split[1] >= channels and examples >= batch and self.positions[2] <= width
+        return self._rows(examples, across=padded and flat and small)
+
+    def _rows(self, examples: int, *, across: bool) -> list[_Part]:
+        """The calls that read x and w as they are: forward, and the gradient."""
+        groups, inputs, outputs = self._split
+        taps = Taps(*self._tap_steps, self.filters, 1, outputs)
+        window = self.windows[2]
+        rows = Rows(
+            self.kind, inputs, outputs, window.kernel, window.stride, window.dilation, self.channels, self.filters,
+            padded=_pads(window), depthwise=self._depthwise,
+        )  # fmt: skip
+        if self._pointwise:
+            return [
+                _Part(_long(rows, count, width, taps, groups), begin * self.channels, 0, begin * self.filters)
+                for count, width, begin in _long_rows(examples * math.prod(self.extent))
+            ]
+        axes = tuple(
+            Axis(size, output, w.kernel, w.stride, w.dilation, -w.pads(size)[0])
+            for w, size, output in zip(self.windows, self.extent, self.positions, strict=True)
+        )
+        x, y = _steps(self.extent, self.channels), _steps(self.positions, self.filters)
+        call = Call(rows, axes, examples, x, y, taps, groups)  # pyright: ignore[reportArgumentType] -- three of them
+        return [_Part(_across(call) if across else call)]
+
+    def _error(self, examples: int) -> list[_Part]:
+        """One call for each phase of dx: the back of a convolution has inputs and outputs exchanged."""
+        groups, inputs, outputs = 1, 1, self.channels
+        if not self._depthwise:
+            groups, inputs, outputs = self.groups, self.filters // self.groups, self.channels // self.groups
+        if self._pointwise:
+            rows = Rows(
+                self.kind,
+                inputs,
+                outputs,
+                1,
+                1,
+                1,
+                self.filters,
+                self.channels,
+                padded=False,
+                depthwise=self._depthwise,
+            )
+            taps = Taps(0, 0, 0, 1, self.filters, inputs)
+            return [
+                _Part(_long(rows, count, width, taps, groups), begin * self.filters, 0, begin * self.channels)
+                for count, width, begin in _long_rows(examples * math.prod(self.extent))
+            ]
+        if parts := self._spread_error(examples):
+            return parts
+        channels, batch, width = ACROSS
+        flat = self.extent[0] == 1 == self.windows[0].kernel and not self._depthwise
+        across = flat and inputs >= channels and examples >= batch and self.extent[2] <= width
+        strides = [window.stride for window in self.windows]
+        x, plain = _steps(self.positions, self.filters), _steps(self.extent, self.channels)
+        y = Steps(plain.example, plain.plane * strides[0], plain.row * strides[1])
+        parts = []
+        for combination in itertools.product(*self._phases):
+            axes = tuple(phase.axis for phase in combination)
+            if any(axis.taps == 0 for axis in axes):
+                continue
+            last = axes[2]
+            rows = Rows(
+                self.kind, inputs, outputs, last.taps, 1, last.dilation, self.filters, strides[2] * self.channels,
+                padded=True, depthwise=self._depthwise,
+            )  # fmt: skip
+            back = [(phase, step) for phase, step in zip(combination, self._tap_steps, strict=True)]
+            d_step, h_step, w_step = (-phase.every * step for phase, step in back)
+            taps = Taps(d_step, h_step, w_step, 1, self.filters, inputs)
+            d, h, v = (phase.number for phase in combination)
+            call = Call(rows, axes, examples, x, y, taps, groups)  # pyright: ignore[reportArgumentType] -- three of them
+            begin_y = d * plain.plane + h * plain.row + v * self.channels
+            parts.append(
+                _Part(_across(call) if across else call, 0, sum(phase.tap * step for phase, step in back), begin_y)
+            )
+        return parts
+
+
+def _long(rows: Rows, count: int, width: int, taps: Taps, groups: int) -> Call:
+    """A call on ``count`` rows of ``width`` pixels that lie one after the other."""
+    x, y = (Steps(width * pixel, width * pixel, width * pixel) for pixel in (rows.x_pixel, rows.y_pixel))
+    return Call(rows, (Axis(), Axis(), Axis(width, width)), count, x, y, taps, groups)
+
+
+def _across(call: Call) -> Call:
+    """The same call with rows across the batch: height and width become the outer axes, examples the last one."""
+    rows, (_, h, w), batch = call.rows, call.axes, call.examples
+    turned = replace(rows, taps=1, stride=1, dilation=1, padded=False, across=True)
+    x = Steps(0, call.x.row, rows.x_pixel, call.x.example)
+    y = Steps(0, call.y.row, rows.y_pixel, call.y.example)
+    taps = Taps(call.taps.h, call.taps.w, 0, call.taps.input, call.taps.output, call.taps.group)
+    return Call(turned, (h, w, Axis(batch, batch)), 1, x, y, taps, call.groups)
+
+
+def _pads(window: Window) -> bool:
+    """Is there a size at which the window reaches beyond the input?"""
+    return any(window.pads(size) != (0, 0) for size in range(1, window.stride + 1))
+
+
+def _at(array: Array, offset: int) -> int:
+    """The address of a number."""
+    return array.ctypes.data + array.itemsize * offset
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """The places number, number + stride, ... of dx, and the taps that reach them: from ``tap`` down, every so many."""
+
+    number: int
+    axis: Axis
+    tap: int
+    every: int
+
+
+def _phases(window: Window, size: int, output: int) -> Iterator[_Phase]:
+    """What reaches dx along one axis; a phase that no tap reaches has 0 taps."""
+    stride, dilation, before = window.stride, window.dilation, window.pads(size)[0]
+    every = stride // math.gcd(stride, dilation)
+    for number in range(min(stride, size)):
+        count = -(-(size - number) // stride)
+        taps = [k for k in range(window.kernel) if (number + before - k * dilation) % stride == 0]
+        last = taps[-1] if taps else 0
+        start = (number + before - last * dilation) // stride
+        yield _Phase(number, Axis(output, count, len(taps), 1, every * dilation // stride, start), last, every)
+
+
+def _steps(extent: Three, channels: int) -> Steps:
+    d, h, w = extent
+    return Steps(d * h * w * channels, h * w * channels, w * channels)
+
+
+def total(dy: Array) -> Array:
+    """db, the sum of dy over all but the channels: a gradient whose input is always 1."""
+    one = np.ones(1, dy.dtype)
+    channels, pixels = dy.shape[-1], math.prod(dy.shape[:-1])
+    parts = []
+    for call, begin in _total_calls(KINDS[dy.dtype], channels, pixels):
+        db = arena.empty((channels,), dy.dtype)
+        call.gradient(one.ctypes.data, _at(dy, begin * channels), db.ctypes.data)
+        parts.append(db)
+    return _added(parts, (channels,), dy.dtype)
+
+
+@lru_cache(maxsize=1024)
+def _total_calls(kind: Type, channels: int, pixels: int) -> list[tuple[Call, int]]:
+    rows = Rows(kind, 1, channels, 1, 1, 1, x_pixel=0, y_pixel=channels, padded=False)
+    return [(_long(rows, count, width, Taps(0, 0, 0, 0, 1), 1), begin) for count, width, begin in _long_rows(pixels)]
+
+
+def _long_rows(pixels: int) -> list[tuple[int, int, int]]:
+    """Pixels as rows: how many rows, how long, and the first pixel; all of one length, and perhaps a shorter one."""
+    full, rest = divmod(pixels, LONG_ROW)
+    return [row for row in ((full, LONG_ROW, 0), (1, rest, full * LONG_ROW)) if row[0] and row[1]]
+
+
+def _added(parts: Iterable[Array], shape: tuple[int, ...], dtype: Any) -> Array:
+    """The sum of the parts, in their order; zeros where there are none."""
+    first, *others = list(parts) or [np.zeros(shape, dtype)]
+    for other in others:
+        first += other
+    return first

@@ -1,0 +1,83 @@
+"""Embedding: rows of w are copied by index, and added back by index in the order of the law, bit for bit.
+
+forward     y[t] = w[x[t]]                          a task is a band of positions
+gradient    dw[x[t]] += dy[t], t = 0, 1, ...        a task owns a range of rows of dw, and looks at all positions
+"""
+
+import numpy as np
+
+from faltung.elements.element import Array, Params, Run
+from faltung.elements.embedding import Embedding
+from faltung.engine import arena, rows, workers
+from faltung.engine.elementwise import COST, TASK, code, vectors
+from faltung.engine.lanes import copy, fill
+from faltung.engine.language import I64, INDEX, Function, Type, Value, pointer
+
+RANGES = 8
+"""In so many parts the rows of dw are divided; each costs a look at all indices."""
+
+
+def _chosen(kind: Type) -> Function:
+    """y[row] = w[x[row]]."""
+    f = rows.row_kernel("chosen", x=pointer(I64), w=pointer(kind), y=pointer(kind))
+    x, w, y, *_ = f.arguments
+    length = rows.row_length(f)
+    with rows.each_row(f) as row:
+        index = f.convert("bits", f.load(x, row), INDEX)
+        copy(f, f.at(y, row * length), f.at(w, index * length), length, kind)
+    return f
+
+
+def _added(kind: Type) -> Function:
+    """dw[low .. high] = the sums of the dy[row] whose index x[row] lies there; a task is ``share`` rows of dw."""
+    sizes = dict.fromkeys(["rows", "channels", "count", "share"], INDEX)
+    f = Function("added", x=pointer(I64), dy=pointer(kind), dw=pointer(kind), **sizes, **TASK)
+    x, dy, dw, positions, channels, count, share, _, first, last = f.arguments
+    visit = vectors(f, channels, kind.lanes)
+    with f.loop("task", last, first) as task:
+        low = (task * share).named("low")
+        high = f.min(low + share, count).named("high")
+        fill(f, f.at(dw, low * channels), (high - low) * channels, 0.0, kind)
+        with f.loop("row", positions) as row:
+            index = f.convert("bits", f.load(x, row), INDEX)
+            with f.where(low <= index), f.where(index < high):
+                source, target = f.at(dy, row * channels), f.at(dw, index * channels)
+
+                def add(i: Value, mask: Value | None) -> None:
+                    total = f.load(target, i, kind.lanes, mask) + f.load(source, i, kind.lanes, mask)
+                    f.store(total, target, i, mask)
+
+                visit(add)
+    return f
+
+
+def forward(element: Embedding, params: Params, x: Array, run: Run = Run()) -> tuple[Array, Array]:
+    """See ``Embedding.forward``."""
+    if x.dtype.kind not in "iu" or (x.size and (x.min() < 0 or x.max() >= element.count)):
+        return element.forward(params, x, run)  # which says what is wrong with x
+    element.admit(params, x)
+    w, indices = np.ascontiguousarray(params["w"]), np.ascontiguousarray(x, np.int64)
+    y = arena.empty((*x.shape, element.channels), w.dtype)
+    rows.launch(code(_chosen, w.dtype), indices, w, y, rows=x.size, length=element.channels)
+    return y, indices
+
+
+def error(element: Embedding, params: Params, kept: Array, dy: Array) -> None:
+    """Indices have no error signal."""
+    return
+
+
+def gradient(element: Embedding, params: Params, kept: Array, dy: Array) -> dict[str, Array]:
+    """See ``Embedding.gradient``."""
+    kept, dy = np.ascontiguousarray(kept, np.int64), np.ascontiguousarray(dy)
+    dw = arena.empty((element.count, element.channels), dy.dtype)
+    share = -(-element.count // RANGES)
+    workers.launch(
+        code(_added, dy.dtype), kept.ctypes.data, dy.ctypes.data, dw.ctypes.data,
+        kept.size, element.channels, element.count, share,
+        tasks=-(-element.count // share), work=COST * (dy.size + dw.size),
+    )  # fmt: skip
+    return {"w": dw}
+
+
+LOWERINGS = {Embedding: (forward, error, gradient)}

@@ -1,0 +1,130 @@
+"""Softmax and its logarithm. A position's channels are a row, which is read three times while it lies in the L1 cache:
+for its maximum, for the sum of the exponentials, for the quotients.
+
+>>> y, kept = softmax_forward(Softmax(), {}, np.array([[0.0, np.log(3.0)], [1000.0, 0.0]]))
+>>> y.round(4).tolist()
+[[0.25, 0.75], [1.0, 0.0]]
+>>> softmax_error(Softmax(), {}, kept, np.array([[1.0, 0.0], [1.0, 2.0]])).round(4).tolist()
+[[0.1875, -0.1875], [0.0, 0.0]]
+"""
+
+import operator
+from collections.abc import Callable
+
+import numpy as np
+
+from faltung.elements.element import Array, Params, Run
+from faltung.elements.softmax import LogSoftmax, Softmax
+from faltung.engine import arena
+from faltung.engine.elementwise import code, vectors
+from faltung.engine.language import Function, Type, Value, pointer
+from faltung.engine.lower.pointwise import no_gradient
+from faltung.engine.mathematics import exp, log
+from faltung.engine.rows import each_row, largest, launch, row_kernel, row_length, summed
+
+
+def softmax(kind: Type) -> Function:
+    """y[c] = exp(x[c] - most) / sum over k of exp(x[k] - most)."""
+    f = row_kernel("softmax", x=pointer(kind), y=pointer(kind))
+    length = row_length(f)
+    visit = vectors(f, length, kind.lanes)
+    with each_row(f) as row:
+        x, y = (f.at(array, row * length) for array in f.arguments[:2])
+        most = largest(f, kind, visit, lambda i, mask: f.load(x, i, kind.lanes, mask))
+
+        def power(i: Value, mask: Value | None) -> Value:
+            e = exp(f.load(x, i, kind.lanes, mask) - most)
+            f.store(e, y, i, mask)
+            return e
+
+        total = summed(f, kind, visit, power)
+        visit(lambda i, mask: f.store(f.load(y, i, kind.lanes, mask) / total, y, i, mask))
+    return f
+
+
+def softmax_back(kind: Type) -> Function:
+    """dx[c] = y[c] (dy[c] - sum over k of dy[k] y[k])."""
+    f = row_kernel("softmax_back", y=pointer(kind), dy=pointer(kind), dx=pointer(kind))
+    length = row_length(f)
+    visit = vectors(f, length, kind.lanes)
+    with each_row(f) as row:
+        y, dy, dx = (f.at(array, row * length) for array in f.arguments[:3])
+
+        def both(i: Value, mask: Value | None) -> tuple[Value, Value]:
+            return f.load(y, i, kind.lanes, mask), f.load(dy, i, kind.lanes, mask)
+
+        def slope(i: Value, mask: Value | None) -> None:
+            p, d = both(i, mask)
+            f.store(p * (d - common), dx, i, mask)
+
+        common = summed(f, kind, visit, lambda i, mask: operator.mul(*both(i, mask)))
+        visit(slope)
+    return f
+
+
+def log_softmax(kind: Type) -> Function:
+    """y[c] = x[c] - most - log(sum over k of exp(x[k] - most))."""
+    f = row_kernel("log_softmax", x=pointer(kind), y=pointer(kind))
+    length = row_length(f)
+    visit = vectors(f, length, kind.lanes)
+    with each_row(f) as row:
+        x, y = (f.at(array, row * length) for array in f.arguments[:2])
+        most = largest(f, kind, visit, lambda i, mask: f.load(x, i, kind.lanes, mask))
+        size = log(summed(f, kind, visit, lambda i, mask: exp(f.load(x, i, kind.lanes, mask) - most)))
+        visit(lambda i, mask: f.store(f.load(x, i, kind.lanes, mask) - most - size, y, i, mask))
+    return f
+
+
+def log_softmax_back(kind: Type) -> Function:
+    """dx[c] = dy[c] - exp(y[c]) (sum over k of dy[k])."""
+    f = row_kernel("log_softmax_back", y=pointer(kind), dy=pointer(kind), dx=pointer(kind))
+    length = row_length(f)
+    visit = vectors(f, length, kind.lanes)
+    with each_row(f) as row:
+        y, dy, dx = (f.at(array, row * length) for array in f.arguments[:3])
+
+        def slope(i: Value, mask: Value | None) -> None:
+            p = exp(f.load(y, i, kind.lanes, mask))
+            f.store(f.load(dy, i, kind.lanes, mask) - p * total, dx, i, mask)
+
+        total = summed(f, kind, visit, lambda i, mask: f.load(dy, i, kind.lanes, mask))
+        visit(slope)
+    return f
+
+
+def _run(kernel: Callable[[Type], Function], *arrays: Array) -> Array:
+    """The kernel's output, which has the shape of its inputs."""
+    x, *others = map(np.ascontiguousarray, arrays)
+    y = arena.empty(x.shape, x.dtype)
+    launch(code(kernel, x.dtype), x, *others, y, rows=x.size // x.shape[-1], length=x.shape[-1])
+    return y
+
+
+def softmax_forward(element: Softmax, params: Params, x: Array, run: Run = Run()) -> tuple[Array, Array]:
+    """See ``Softmax.forward``."""
+    element.admit(params, x)
+    y = _run(softmax, x)
+    return y, y
+
+
+def softmax_error(element: Softmax, params: Params, kept: Array, dy: Array) -> Array:
+    """See ``Softmax.error``."""
+    return _run(softmax_back, kept, dy)
+
+
+def log_softmax_forward(element: LogSoftmax, params: Params, x: Array, run: Run = Run()) -> tuple[Array, Array]:
+    """See ``LogSoftmax.forward``."""
+    element.admit(params, x)
+    y = _run(log_softmax, x)
+    return y, y
+
+
+def log_softmax_error(element: LogSoftmax, params: Params, kept: Array, dy: Array) -> Array:
+    """See ``LogSoftmax.error``."""
+    return _run(log_softmax_back, kept, dy)
+
+
+LOWERINGS = {
+    Softmax: (softmax_forward, softmax_error, no_gradient),
+    LogSoftmax: (log_softmax_forward, log_softmax_error, no_gradient),
+}

@@ -1,0 +1,52 @@
+"""How many processors this process may keep busy: those that it may run on, and no more than its container pays for."""
+
+import os
+import sys
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def usable() -> int:
+    """Processors that this process may keep busy, at least 1; asked once."""
+    return max(1, min(_allowed(), quota() or _allowed()))
+
+
+def _allowed() -> int:
+    if sys.version_info >= (3, 13):
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def quota(root: Path = Path("/")) -> int | None:
+    """Processors that the Linux control groups of this process allow it, rounded up; None where they do not tell.
+
+    A group may take so much time in each period; the groups around it bind as well. Version 2 says both numbers in
+    ``cpu.max``, version 1 in two files. A container may see its own group in the place of the root.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    found = []
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers == "" or "cpu" in controllers.split(","):
+            top = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+            place = top / group.lstrip("/")
+            found += [_share(folder) for folder in (place, *place.parents) if folder.is_relative_to(top)]
+    return min((share for share in found if share), default=None)
+
+
+def _share(folder: Path) -> int | None:
+    """The processors that one group may use."""
+    try:
+        if (folder / "cpu.max").exists():
+            time, period = (folder / "cpu.max").read_text().split()
+        else:
+            time, period = ((folder / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+        return -(-int(time) // int(period)) if int(time) > 0 else None  # -1 in version 1: no limit
+    except (OSError, ValueError):  # "max" in version 2: no limit
+        return None

@@ -1,0 +1,176 @@
+"""The workers: threads that run compiled kernels side by side.
+
+A kernel's last arguments are a scratch for its worker and the tasks first .. last to do. Tasks write to places of their
+own, so it never changes a result who does them, nor how many threads there are: each takes the next few while there are
+any.
+
+A worker that has done its share stays awake for a moment, so that the next kernel of a step finds it at its post; then
+it sleeps. Measured on 2 cores (Zen 5), with a kernel that does nothing: 2.8 microseconds to launch it on the calling
+thread, 3.1 with a worker that is awake, 11 with one that is woken.
+"""
+
+import atexit
+import ctypes
+import os
+import threading
+import time
+from collections.abc import Callable
+from functools import cache
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faltung.engine import arena, dispatch, processors
+from faltung.errors import SettingError
+
+SMALL = 200_000
+"""Operations below which the calling thread works alone, and as many as a thread takes at once: a few microseconds."""
+WAKING = 5 * SMALL
+"""Operations for which it pays to wake a worker that sleeps."""
+AWAKE = 200e-6
+"""Seconds for which a worker without a job stays at its post; between the kernels of a step lie 20 to 150e-6."""
+
+
+PATIENCE = 4
+"""The word of a post that says after how many looks without a job the worker goes."""
+
+
+class _Worker:
+    """A thread that waits for jobs at its post, and sleeps in between."""
+
+    def __init__(self):
+        self.post = _words()
+        self.post[PATIENCE] = _patience()
+        self.place = self.post.ctypes.data
+        self._awake, self._ending = True, False
+        self._calls: SimpleQueue[None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._live, daemon=True, name="faltung worker")
+        self._thread.start()
+
+    def _live(self) -> None:
+        while not self._ending:
+            dispatch.help(self.place)
+            self._awake = False
+            self._calls.get()
+
+    def wake(self) -> None:
+        """Send the worker to its post, if it sleeps."""
+        if not self._awake:
+            self._awake = True
+            self._calls.put(None)
+
+    def end(self) -> None:
+        """Wait until the thread is over; a job that it has begun, it ends."""
+        self._ending = True
+        self.post[PATIENCE] = 0
+        self._calls.put(None)
+        self._thread.join()
+
+
+class _Team:
+    """The workers of this process: more and more of them, until it ends."""
+
+    def __init__(self):
+        self.busy = _words()  # the first is 1 while a job is shared
+        self.place = self.busy.ctypes.data
+        self.posts = (ctypes.c_void_p * 0)()
+        self.workers: list[_Worker] = []
+        self._ended = False
+        self._lock = threading.Lock()
+
+    def call(self, helpers: int) -> None:
+        """Wake so many workers, or start them, if the system lets us."""
+        if len(self.workers) < helpers:
+            with self._lock:
+                while len(self.workers) < helpers and not self._ended:
+                    try:
+                        self.workers.append(_Worker())
+                    except RuntimeError:  # too many threads, or Python is about to end
+                        break
+                self.posts = (ctypes.c_void_p * len(self.workers))(*(worker.place for worker in self.workers))
+        for worker in self.workers[:helpers]:
+            worker.wake()
+
+    def end(self) -> None:
+        """Stop the workers, for good, before Python takes their code away."""
+        with self._lock:
+            self._ended = True
+        for worker in self.workers:
+            worker.end()
+
+
+def _words() -> NDArray[np.int64]:
+    """Words that share their cache line with nothing else."""
+    words = arena.empty((arena.LINE // 8,), np.int64)
+    words[:] = 0
+    return words
+
+
+_team = _Team()
+
+
+def _forget() -> None:
+    """In the child of a fork there are no threads, and locks stay as they were: begin with a new team."""
+    global _team
+    _team = _Team()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+atexit.register(lambda: _team.end())
+
+
+def launch(
+    function: Callable[..., None],
+    *arguments: Any,
+    tasks: int,
+    work: float,
+    scratch: int = 0,
+    threads: int | None = None,
+) -> None:
+    """Do ``function(*arguments, scratch, first, last)`` for all tasks, with subnormal numbers flushed to zero.
+
+    ``function`` is one that ``compile`` has made; addresses among the arguments are whole numbers. ``work`` is an
+    estimate of all operations, ``scratch`` the bytes that one thread needs. At most ``threads`` work (by default
+    ``count()``), and the calling thread alone where the work is small, or another Python thread uses the workers now.
+    """
+    team, kernel = _team, dispatch.kernel(function)
+    helpers, few = 0, max(1, tasks)
+    if work >= SMALL and tasks > 1:
+        threads = min(threads or count(), tasks)
+        if work >= WAKING:
+            team.call(threads - 1)
+        helpers = min(threads - 1, len(team.posts))
+        few = max(1, min(tasks // (8 * threads), int(tasks * SMALL / max(work, 1))))
+    size = -(-scratch // arena.LINE) * arena.LINE
+    memory, job = arena.scratch(size * (helpers + 1)), kernel.job(tasks, few, arguments)
+    dispatch.share(team.place, team.posts, helpers, kernel, job, memory.address, size)
+
+
+def count() -> int:
+    """How many threads work: ``FALTUNG_THREADS``, or as many as this process may use processors."""
+    asked = os.environ.get("FALTUNG_THREADS")
+    if asked is None:
+        return processors.usable()
+    if not asked.isdecimal() or int(asked) < 1:
+        raise SettingError(
+            f"got FALTUNG_THREADS={asked!r}, expected a whole number of at least 1", way_out="unset FALTUNG_THREADS"
+        )
+    return int(asked)
+
+
+@cache
+def _patience() -> int:
+    """How many looks take as long as a worker stays awake."""
+    post = _words()
+
+    def seconds(looks: int) -> float:
+        post[PATIENCE] = looks
+        begun = time.perf_counter()
+        dispatch.help(post.ctypes.data)
+        return time.perf_counter() - begun
+
+    short, long = (min(seconds(looks) for _ in range(10)) for looks in (1, 61))
+    return int(AWAKE * 60 / max(long - short, 1e-7))

@@ -1,0 +1,163 @@
+"""Compiled normalisations against their NumPy definitions."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from faltung.elements import BatchNorm, LayerNorm
+from faltung.elements.element import Run, example
+from faltung.engine import arena
+from faltung.engine.channels import FEW, SUMS, Period
+from faltung.engine.elementwise import BLOCK
+from faltung.engine.lower.normalisation import LOWERINGS
+from faltung.errors import ShapeError
+from lowered import FLOATS, compare
+
+TRAINING = Run(training=True)
+CASES = {
+    "batch, training": (BatchNorm(), TRAINING), "batch": (BatchNorm(epsilon=1e-3), Run()),
+    "layer": (LayerNorm(), Run()), "layer, all": (LayerNorm(axes="all"), TRAINING),
+}  # fmt: skip
+cases = pytest.mark.parametrize(("norm", "run"), CASES.values(), ids=CASES)
+
+
+def arrays(norm: Any, *shape: int, dtype: Any = np.float64, seed: int = 0) -> Any:
+    """Parameters, state, and an input whose channels differ in mean and size."""
+    rng = np.random.default_rng(seed)
+    names = [*norm.parameters(shape[1:]), *norm.state(shape[1:])]
+    params = {name: rng.uniform(0.5, 2, shape[-1]).astype(dtype) for name in names}
+    x = rng.normal(rng.uniform(-3, 3, shape[-1]), rng.uniform(0.5, 2, shape[-1]), shape)
+    return params, x.astype(dtype)
+
+
+@cases
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_agrees_on_every_machine_between_guards(norm, run, dtype, machine, end):
+    for shape in ((4, 5, 1), (3, 7, 3), (2, 4, 16), (2, 3, 3, 17), (2, 40)):
+        params, x = arrays(norm, *shape, dtype=dtype)
+        compare(norm, params, x, run, end=end, tolerance=100 if shape == (2, 40) else 30)
+
+
+@cases
+@given(
+    st.integers(2, 5), st.lists(st.integers(1, 6), max_size=3), st.integers(1, 40), st.sampled_from(FLOATS),
+    st.integers(0, 99),
+)  # fmt: skip
+@settings(max_examples=20, deadline=None)
+def test_any_shape(norm, run, batch, axes, channels, dtype, seed):
+    params, x = arrays(norm, batch, *axes, channels, dtype=dtype, seed=seed)
+    x[0] += 1  # no variance is so small that it is all rounding
+    x[1] -= 1
+    x[..., 0] += 1
+    compare(norm, params, x, run, tolerance=300, seed=seed)
+
+
+@cases
+@pytest.mark.parametrize("channels", [3, 64, 100, 333])
+def test_several_blocks(norm, run, channels):
+    rows = 3 * max(BLOCK, FEW * 16 * channels) // channels + 1
+    params, x = arrays(norm, 2, rows, channels, dtype=np.float32)
+    compare(norm, params, x, run, tolerance=200)
+
+
+def test_a_period_holds_all_channels_in_whole_vectors():
+    for channels in (1, 2, 3, 16, 20, 63, 64, 1000):
+        for lanes in (4, 8, 16):
+            period = Period(channels, lanes)
+            assert period.size % channels == 0
+            assert period.size % lanes == 0
+            assert period.size >= 8 * lanes
+            numbers = np.arange(channels, dtype=np.float32)
+            assert period.spread(numbers).ravel().tolist() == [n % channels for n in range(period.size)]
+            sums = np.ones((5, 2, period.size))
+            assert (period.total(sums) == 5 * period.size / channels).all()
+
+
+def test_a_large_mean_costs_no_digits_of_the_variance():
+    """The mean is ten thousand times sigma: its square has no digit left for the variance in float32, and few in 64."""
+    norm, rng = BatchNorm(), np.random.default_rng(0)
+    x = (1e4 + rng.normal(size=(1000, 7))).astype(np.float32)
+    params, _ = arrays(norm, 2, 7, dtype=np.float32)
+    y, kept = LOWERINGS[BatchNorm][0](norm, params, x, TRAINING)
+    double = {name: array.astype(np.float64) for name, array in params.items()}
+    exact, _ = norm.forward(double, x.astype(np.float64), TRAINING)
+    np.testing.assert_allclose(y, exact, rtol=1e-6, atol=1e-6)
+    variance = kept[3][1]
+    np.testing.assert_allclose(variance[0], x.astype(np.float64).var(0, ddof=1), rtol=1e-11)
+
+
+def test_the_first_rows_may_be_unlike_the_others():
+    norm, x = BatchNorm(), np.zeros((5000, 2))
+    x[100:] = np.random.default_rng(0).normal(1e6, 1, (4900, 2))
+    params, _ = arrays(norm, 2, 2)
+    y, _ = LOWERINGS[BatchNorm][0](norm, params, x, TRAINING)
+    np.testing.assert_allclose(y, norm.forward(params, x, TRAINING)[0], rtol=1e-9)
+
+
+@cases
+def test_the_number_of_threads_does_not_change_a_bit(norm, run, monkeypatch):
+    forward, error, gradient = LOWERINGS[type(norm)]
+    params, x = arrays(norm, 16, 8000, 24, dtype=np.float32)
+    dy, results = x[::-1].copy(), []
+    for threads in ("1", "2", "5"):
+        monkeypatch.setenv("FALTUNG_THREADS", threads)
+        y, kept = forward(norm, params, x, run)
+        results.append([y, error(norm, params, kept, dy), *gradient(norm, params, kept, dy).values()])
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("norm", [BatchNorm(), LayerNorm()], ids=repr)
+def test_partial_sums_are_few(norm, monkeypatch):
+    """However large the batch, and the memory for them is little beside x."""
+    sums = []
+    for rows, channels in ((2 * SUMS * BLOCK, 2), (100, 1001)):
+        params, x = arrays(norm, rows, channels, dtype=np.float32)
+        _, kept = LOWERINGS[type(norm)][0](norm, params, x, TRAINING)
+        with monkeypatch.context() as patch:
+            patch.setattr(arena, "empty", lambda shape, dtype: sums.append(np.empty(shape, dtype)) or sums[-1])
+            LOWERINGS[type(norm)][2](norm, params, kept, x)
+        assert len(sums[-1]) <= SUMS
+        assert sums[-1].nbytes <= x.nbytes
+
+
+@cases
+def test_what_is_kept_can_be_cut_to_one_example(norm, run):
+    forward, _, gradient = LOWERINGS[type(norm)]
+    params, x = arrays(norm, 3, 4, 5)
+    dy = np.random.default_rng(1).normal(size=x.shape)
+    _, kept = forward(norm, params, x, run)
+    shares = [gradient(norm, params, example(kept, n), dy[n : n + 1]) for n in range(3)]
+    for name, whole in gradient(norm, params, kept, dy).items():
+        np.testing.assert_allclose(sum(share[name] for share in shares), whole, rtol=1e-12)
+
+
+@pytest.mark.parametrize("norm", [BatchNorm(), LayerNorm(), LayerNorm(axes="all")], ids=repr)
+def test_no_examples(norm):
+    forward, error, gradient = LOWERINGS[type(norm)]
+    params, x = arrays(norm, 0, 4, 3)
+    y, kept = forward(norm, params, x)
+    assert y.shape == error(norm, params, kept, x).shape == (0, 4, 3)
+    assert gradient(norm, params, kept, x)["scale"].tolist() == [0, 0, 0]
+
+
+def test_one_value_has_no_variance():
+    params, x = arrays(BatchNorm(), 1, 3)
+    with pytest.raises(ShapeError, match="got 1 values of each channel in training"):
+        LOWERINGS[BatchNorm][0](BatchNorm(), params, x, TRAINING)
+
+
+def test_nan_stays_in_its_channel_or_row():
+    x = np.random.default_rng(0).normal(size=(4, 6, 3))
+    x[1, 2, 1] = np.nan
+    norm = BatchNorm()
+    y, _ = LOWERINGS[BatchNorm][0](norm, arrays(norm, 4, 6, 3)[0], x, TRAINING)
+    assert np.isnan(y[..., 1]).all()
+    assert np.isfinite(y[..., [0, 2]]).all()
+    norm = LayerNorm()
+    y, _ = LOWERINGS[LayerNorm][0](norm, arrays(norm, 4, 6, 3)[0], x)
+    assert np.isnan(y[1, 2]).all()
+    assert np.isnan(y).sum() == 3
