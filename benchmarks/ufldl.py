@@ -2,8 +2,8 @@
 
     python benchmarks/ufldl.py ../shared/data/mnist
 
-Both begin with the same parameters and see the same examples in the same order. First the costs of 100 steps are compared;
-then each trains whole epochs in turn, and medians are printed.
+Both begin with the same parameters and see the same examples in the same order. First the costs of 100 steps are
+compared; then each trains whole epochs in turn, and medians are printed.
 """
 
 import statistics

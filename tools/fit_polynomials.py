@@ -2,10 +2,10 @@
 
     python tools/fit_polynomials.py src/faltung/engine/coefficients.py
 
-A polynomial interpolates its function at the Chebyshev nodes of an interval, which comes within a small factor of the
-best possible one. Its degree is the smallest whose error, coefficients rounded to float32 or float64, leaves at most a
-quarter of a unit in the last place in the result that it is used for. All in 60 digits, by mpmath, which comes with
-SymPy.
+A polynomial (or a quotient of two) interpolates its function at the Chebyshev nodes of an interval, which comes within
+a small factor of the best possible one. Its degree is the smallest whose error, coefficients rounded to float32 or
+float64, leaves at most a quarter of a unit in the last place in the result that it is used for. All in 60 digits, by
+mpmath, which comes with SymPy.
 """
 
 import sys
@@ -21,45 +21,68 @@ DTYPES = {"f32": np.float32, "f64": np.float64}
 mp.mp.dps = 60
 
 Function = Callable[[Any], Any]
+Problem = tuple[Function, Any, Any, Function]
+"""A function, its interval, and the share of an error of the polynomial in the result."""
+
 TARGET = Path(__file__).resolve().parent.parent / "src/faltung/engine/coefficients.py"
 HEADER = '"""Coefficients of the polynomials of ``mathematics``, constant first; by ``tools/fit_polynomials.py``."""\n'
 
 
-def exp(kind: str) -> tuple[Function, Any, Any, Function]:
+def exp() -> Problem:
     """(exp(r) - 1 - r) / r^2, where abs(r) is at most log(2) / 2; for expm1(r) = r + r^2 P(r)."""
     most = mp.log(2) / 2 * mp.mpf("1.001")
     return smooth(lambda r: (mp.expm1(r) - r) / r**2, 0.5), -most, most, lambda r: r
 
 
-def log(kind: str) -> tuple[Function, Any, Any, Function]:
+def log() -> Problem:
     """(2 arctanh(s) / s - 2) / z with z = s^2, s = (m - 1) / (m + 1), m from sqrt(1/2) to sqrt(2)."""
     most = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2 * mp.mpf("1.001")
     return odd(lambda s: 2 * mp.atanh(s), 1), mp.mpf(0), most, lambda z: z / 2
 
 
-def log_rest(kind: str) -> tuple[Function, Any, Any, Function]:
+def log_rest() -> Problem:
     """What ``log`` leaves after its constant 2/3, divided by z: for x^y, whose y log(x), at most 745, adds 10 bits."""
-    _, low, high, _ = log(kind)
+    _, low, high, _ = log()
     return odd(lambda s: 2 * mp.atanh(s), 2), low, high, lambda z: z**2 / 2 * 2**10
 
 
-def erf(kind: str) -> tuple[Function, Any, Any, Function]:
+def erf() -> Problem:
     """erf(x) / x - 1 with z = x^2 from 0 to 1."""
-    return smooth(lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1, 2 / mp.sqrt(mp.pi) - 1), mp.mpf(0), mp.mpf(1), one
+    g = smooth(lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1, 2 / mp.sqrt(mp.pi) - 1)
+    return g, mp.mpf(0), mp.mpf(1), lambda z: mp.mpf(1)
 
 
-def arctan(kind: str) -> tuple[Function, Any, Any, Function]:
+def arctan() -> Problem:
     """(arctan(x) / x - 1) / z with z = x^2, abs(x) at most tan(pi / 8)."""
     return odd(mp.atan, 1), mp.mpf(0), mp.tan(mp.pi / 8) ** 2 * mp.mpf("1.001"), lambda z: z
 
 
-POLYNOMIALS = [exp, log, log_rest, erf, arctan]
-"""Each gives the function, its interval, and the share of an error of the polynomial in the result."""
+def tail(kind: str) -> list[list[Any]]:
+    """exp(z^2 / 2) (1 - normal(z)), for z from 0 to where 1 - normal(z) is subnormal: one polynomial over another.
 
+    The second one is a degree higher. All coefficients are positive: nothing cancels, and few digits are lost. The
+    nodes are those of t from -1 on, z = c (1 + t) / (1 - t). A common factor is free: one that makes rounding harmless.
+    """
+    most, center = {"f32": (mp.mpf(13), 3), "f64": (mp.mpf("37.6"), 4)}[kind]
 
-def one(x: Any) -> Any:
-    """The whole error goes into the result."""
-    return mp.mpf(1)
+    def g(z: Any) -> Any:
+        return mp.exp(z * z / 2) * mp.erfc(z / mp.sqrt(2)) / 2
+
+    exact = [(most * i / 50, g(most * i / 50)) for i in range(51)]
+
+    def worst(parts: list[list[Any]]) -> Any:
+        return max(abs(value(parts[0], z) / value(parts[1], z) / true - 1) for z, true in exact)
+
+    for degree in range(1, 20):
+        high = (most - center) / (most + center)
+        zs = [center * (1 + t) / (1 - t) for t in nodes(mp.mpf(-1), high, 2 * degree + 2)]
+        rows = [[z**k for k in range(degree + 1)] + [-g(z) * z**k for k in range(1, degree + 2)] for z in zs]
+        solution = list(mp.lu_solve(mp.matrix(rows), mp.matrix([g(z) for z in zs])))
+        over, under = solution[: degree + 1], [mp.mpf(1), *solution[degree + 1 :]]
+        if worst([over, under]) < mp.mpf(2) ** -(BITS[kind] + 2):
+            factors = [1 + mp.mpf(i) / 128 for i in range(128)]
+            return min(([rounded([c * k for c in part], kind) for part in (over, under)] for k in factors), key=worst)
+    raise ValueError("no quotient is good enough for the tail")
 
 
 def smooth(g: Function, at_zero: Any) -> Function:
@@ -78,51 +101,52 @@ def odd(f: Function, terms: int) -> Function:
     return smooth(rest, series[terms])
 
 
-def interpolate(g: Function, low: Any, high: Any, degree: int) -> list[Any]:
-    """The coefficients, constant first, of the polynomial that equals g at the Chebyshev nodes of low .. high."""
-    angles = [mp.pi * (2 * i + 1) / (2 * degree + 2) for i in range(degree + 1)]
-    nodes = [(low + high) / 2 + (high - low) / 2 * mp.cos(angle) for angle in angles]
-    powers = mp.matrix([[node**k for k in range(degree + 1)] for node in nodes])
-    return list(mp.lu_solve(powers, mp.matrix([g(node) for node in nodes])))
+def nodes(low: Any, high: Any, count: int) -> list[Any]:
+    """The Chebyshev nodes of an interval."""
+    return [(low + high + (high - low) * mp.cos(mp.pi * (2 * i + 1) / (2 * count))) / 2 for i in range(count)]
 
 
-def fit(polynomial: Callable[[str], tuple[Function, Any, Any, Function]], kind: str) -> list[Any]:
-    """The coefficients of the shortest polynomial that is good enough, rounded."""
-    g, low, high, share = polynomial(kind)
+def rounded(numbers: list[Any], kind: str) -> list[Any]:
+    """The coefficients as numbers of this kind."""
+    return [DTYPES[kind](mp.nstr(number, 30)) for number in numbers]
+
+
+def value(coefficients: list[Any], x: Any) -> Any:
+    """The value of a polynomial, constant first."""
+    return mp.polyval([mp.mpf(float(c)) if isinstance(c, np.floating) else c for c in reversed(coefficients)], x)
+
+
+def fit(problem: Problem, kind: str) -> list[Any]:
+    """The coefficients of the shortest polynomial that is good enough."""
+    g, low, high, share = problem
     points = [low + (high - low) * i / 300 for i in range(301)]
     for degree in range(1, 40):
-        coefficients = [DTYPES[kind](mp.nstr(c, 30)) for c in interpolate(g, low, high, degree)]
-        exact = [mp.mpf(float(c)) for c in reversed(coefficients)]
-        if all(abs((mp.polyval(exact, x) - g(x)) * share(x)) < mp.mpf(2) ** -(BITS[kind] + 2) for x in points):
+        xs = nodes(low, high, degree + 1)
+        powers = mp.matrix([[x**k for k in range(degree + 1)] for x in xs])
+        coefficients = rounded(list(mp.lu_solve(powers, mp.matrix([g(x) for x in xs]))), kind)
+        if all(abs((value(coefficients, x) - g(x)) * share(x)) < mp.mpf(2) ** -(BITS[kind] + 2) for x in points):
             return coefficients
-    raise ValueError(f"no polynomial of degree below 40 is good enough for {polynomial.__name__}")
+    raise ValueError("no polynomial of degree below 40 is good enough")
 
 
-def erfc(kind: str) -> tuple[list[Any], list[Any]]:
-    """exp(z^2) erfc(z) for z >= 0, until erfc(z) is 0: a polynomial over one of a degree more, all coefficients positive.
-
-    So nothing cancels, and hardly a digit is lost. They interpolate at z = 2 (1 + t) / (1 - t), t the Chebyshev nodes.
-    """
-    most = {"f32": 10.1, "f64": 27.3}[kind]
-    points = [mp.mpf(most) * i / 300 for i in range(301)]
-    for degree in range(1, 20):
-        count = 2 * degree + 2
-        nodes = [(mp.cos(mp.pi * (2 * i + 1) / (2 * count)) + 1) / 2 * (most - 2) / (most + 2) for i in range(count)]
-    return nodes, points
+def table(name: str, lists: dict[str, list[Any]], meaning: str | None) -> str:
+    """A dictionary of tuples as Python writes it, and what they are."""
+    lines = [f"{name} = {{"]
+    for key, numbers in lists.items():
+        lines += [f'    "{key}": (', *(f"        {number}," for number in numbers), "    ),"]
+    return "\n".join([*lines, "}", f'"""{meaning}"""', ""])
 
 
 def main(target: Path) -> None:
     """Write the module."""
     parts = [HEADER]
-    for polynomial in POLYNOMIALS:
-        parts.append(f"{polynomial.__name__.upper()} = {{")
-        for kind in ["f64"] if polynomial is log_rest else BITS:
-            numbers = ",\n        ".join(str(c) for c in fit(polynomial, kind))
-            parts.append(f'    "{kind}": (\n        {numbers},\n    ),')
-        parts.append(f'}}\n"""{polynomial.__doc__}"""\n')
-    centers = ", ".join(f'"{kind}": {float(center)}' for kind, center in ERFC_CENTER.items())
-    parts.append(f"ERFC_CENTER = {{{centers}}}")
-    target.write_text("\n".join(parts) + "\n")
+    for problem in (exp, log, log_rest, erf, arctan):
+        kinds = ["f64"] if problem is log_rest else BITS
+        parts.append(table(problem.__name__.upper(), {kind: fit(problem(), kind) for kind in kinds}, problem.__doc__))
+    tails = {kind: tail(kind) for kind in BITS}
+    parts.append(table("TAIL_OVER", {kind: over for kind, (over, _) in tails.items()}, tail.__doc__))
+    parts.append(table("TAIL_UNDER", {kind: under for kind, (_, under) in tails.items()}, "See ``TAIL_OVER``."))
+    target.write_text("\n".join(parts))
 
 
 if __name__ == "__main__":
