@@ -54,7 +54,7 @@ def convolve(name: str, rows: Rows, plan: Lanes) -> Function:
             mask = f.first_lanes(f.constant(rows.x_pixel) - c, lanes) if rows.x_pixel % lanes else None
 
             def pixels(t: Value, count: int, border: bool, c: Value = c, mask: Value | None = mask) -> None:
-                """``count`` pixels from t on, all their taps inside, or (at the border) one pixel and those that are."""
+                """``count`` pixels from t on, all their taps inside; or one at the border, and those that are."""
                 acc = [f.variable(f"acc{p}", f.load(bias, c, lanes, mask)) for p in range(count)]
                 with f.loop("kd", d_high, d_low) as kd, f.loop("kh", h_high, h_low) as kh:
                     outer = kd * (size["d_dilation"] * size["x_plane"]) + kh * (size["h_dilation"] * size["x_row"])
@@ -124,27 +124,30 @@ def gradient(name: str, rows: Rows, plan: Lanes) -> Function:
         mask = f.first_lanes(f.constant(rows.x_pixel) - c, lanes) if rows.x_pixel % lanes else None
         with f.loop("kd", size["d_taps"]) as kd, f.loop("kh", size["h_taps"]) as kh:
             acc = [f.variable(f"acc{k}", 0.0, kind.times(lanes)) for k in range(rows.taps)]
-            with f.loop("n", f.min(part * share + share, examples), part * share) as n:
-                with f.loop("d", size["depth"]) as d, f.loop("h", size["height"]) as h:
-                    d_in = d * size["d_stride"] + size["d_start"] + kd * size["d_dilation"]
-                    h_in = h * size["h_stride"] + size["h_start"] + kh * size["h_dilation"]
-                    with f.where(within(f, d_in, size["x_depth"])), f.where(within(f, h_in, size["x_height"])):
-                        row = n * size["x_example"] + d_in * size["x_plane"] + h_in * size["x_row"]
-                        x_row = f.at(x, row + size["w_start"] * rows.x_pixel + c)
-                        dy_row = f.at(dy, n * size["y_example"] + d * size["y_plane"] + h * size["y_row"] + c)
-                        for low, high, border in ((0, begin, True), (begin, end, False), (end, size["width"], True)):
-                            with f.loop("t", high, low) as t:
-                                signal = f.load(dy_row, t * rows.y_pixel, lanes, mask)
-                                x_t = f.at(x_row, t * (rows.stride * rows.x_pixel))
-                                for k, total in enumerate(acc):
-                                    if border:
-                                        place = t * rows.stride + size["w_start"] + k * rows.dilation
-                                        with f.where(within(f, place, size["x_width"])):
-                                            seen = f.load(x_t, k * rows.dilation * rows.x_pixel, lanes, mask)
-                                            total.set(f.fma(seen, signal, total.value))
-                                    else:
+            with (
+                f.loop("n", f.min(part * share + share, examples), part * share) as n,
+                f.loop("d", size["depth"]) as d,
+                f.loop("h", size["height"]) as h,
+            ):
+                d_in = d * size["d_stride"] + size["d_start"] + kd * size["d_dilation"]
+                h_in = h * size["h_stride"] + size["h_start"] + kh * size["h_dilation"]
+                with f.where(within(f, d_in, size["x_depth"])), f.where(within(f, h_in, size["x_height"])):
+                    row = n * size["x_example"] + d_in * size["x_plane"] + h_in * size["x_row"]
+                    x_row = f.at(x, row + size["w_start"] * rows.x_pixel + c)
+                    dy_row = f.at(dy, n * size["y_example"] + d * size["y_plane"] + h * size["y_row"] + c)
+                    for low, high, border in ((0, begin, True), (begin, end, False), (end, size["width"], True)):
+                        with f.loop("t", high, low) as t:
+                            signal = f.load(dy_row, t * rows.y_pixel, lanes, mask)
+                            x_t = f.at(x_row, t * (rows.stride * rows.x_pixel))
+                            for k, total in enumerate(acc):
+                                if border:
+                                    place = t * rows.stride + size["w_start"] + k * rows.dilation
+                                    with f.where(within(f, place, size["x_width"])):
                                         seen = f.load(x_t, k * rows.dilation * rows.x_pixel, lanes, mask)
                                         total.set(f.fma(seen, signal, total.value))
+                                else:
+                                    seen = f.load(x_t, k * rows.dilation * rows.x_pixel, lanes, mask)
+                                    total.set(f.fma(seen, signal, total.value))
             tap = ((part * size["d_taps"] + kd) * size["h_taps"] + kh) * rows.taps
             for k, total in enumerate(acc):
                 f.store(total.value, sums, (tap + k) * rows.x_pixel + c, mask)
