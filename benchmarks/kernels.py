@@ -27,7 +27,7 @@ SHAPES = [
     "channels": 64, "kernel": [2], "filters": 128, "dilation": [64]},
 ]  # fmt: skip
 PRODUCTS = ("forward", "error", "gradient")
-ROUNDS, LEAST = 7, 0.03
+ROUNDS, LEAST = 7, 0.02
 """Rounds of each contestant, and the seconds that one round lasts at least."""
 
 

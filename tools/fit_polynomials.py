@@ -10,6 +10,7 @@ mpmath, which comes with SymPy.
 
 import sys
 from collections.abc import Callable
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def table(name: str, lists: dict[str, list[Any]], meaning: str | None) -> str:
     lines = [f"{name} = {{"]
     for key, numbers in lists.items():
         lines += [f'    "{key}": (', *(f"        {number}," for number in numbers), "    ),"]
-    return "\n".join([*lines, "}", f'"""{meaning}"""', ""])
+    return "\n".join([*lines, "}", f'"""{cleandoc(meaning or "")}"""', ""])
 
 
 def main(target: Path) -> None:

@@ -133,9 +133,8 @@ TAIL_OVER = {
 }
 """exp(z^2 / 2) (1 - normal(z)), for z from 0 to where 1 - normal(z) is subnormal: one polynomial over another.
 
-    The second one is a degree higher. All coefficients are positive: nothing cancels, and few digits are lost. The
-    nodes are those of t from -1 on, z = c (1 + t) / (1 - t). A common factor is free: one that makes rounding harmless.
-    """
+The second one is a degree higher. All coefficients are positive: nothing cancels, and few digits are lost. The
+nodes are those of t from -1 on, z = c (1 + t) / (1 - t). A common factor is free: one that makes rounding harmless."""
 
 TAIL_UNDER = {
     "f32": (
