@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faltung.engine import arena, correlate, depthwise, gradient, pack, workers
+from faltung.engine import arena, boxes, correlate, depthwise, gradient, pack, workers
 from faltung.engine.compile import Code, compile
 from faltung.engine.correlate import SIZES, Rows
 from faltung.engine.machine import host
@@ -82,12 +82,17 @@ def summer(rows: Rows, machine: str | None = None) -> tuple[gradient.Sums, Code]
 
 
 @cache
-def separate(rows: Rows, machine: str | None = None) -> tuple[depthwise.Lanes, Code]:
-    """The code for such rows where every channel goes by itself."""
+def separate(rows: Rows, machine: str | None = None) -> Code:
+    """The code that convolves such rows where every channel goes by itself."""
     here = host(machine)
-    plan = depthwise.schedule(rows, here)
-    functions = [depthwise.convolve("correlate", rows, plan), depthwise.gradient("gradient", rows, plan)]
-    return plan, compile(functions, {"correlate", "gradient"}, here)
+    return compile([depthwise.convolve("correlate", rows, depthwise.schedule(rows, here))], {"correlate"}, here)
+
+
+@cache
+def separate_summer(rows: Rows, h_taps: int, machine: str | None = None) -> Code:
+    """The code that sums the gradient over such rows where every channel goes by itself."""
+    here = host(machine)
+    return compile([depthwise.gradient("gradient", rows, h_taps, depthwise.schedule(rows, here))], {"gradient"}, here)
 
 
 @dataclass(frozen=True)
@@ -157,36 +162,34 @@ class Call:
         )  # fmt: skip
 
     def _correlate_separately(self, x: int, w: int, bias: Array | None, y: int) -> None:
-        _, code = separate(self.rows)
+        numbers, count, scratch = self._boxes
         start = np.zeros(self.rows.outputs, self.dtype) if bias is None else np.ascontiguousarray(bias)
-        numbers, _, _ = self._sizes
-        _, depth, height = (0, self.axes[0].output, self.axes[1].output)
         workers.launch(
-            code.functions["correlate"], numbers.ctypes.data, x, w, y, start.ctypes.data,
-            self.taps.d, self.taps.h, self.taps.w, tasks=self.examples * depth * height, work=self.work,
+            separate(self.rows).functions["correlate"], numbers.ctypes.data, x, w, y, start.ctypes.data,
+            self.taps.d, self.taps.h, self.taps.w, tasks=count, work=self.work, scratch=scratch,
         )  # fmt: skip
 
     def _gradient_separately(self, x: int, dy: int, dw: int) -> None:
-        plan, code = separate(self.rows)
-        d, h, _ = self.axes
-        vectors = -(-self.rows.outputs // plan.lanes)
-        slices, share = self._slices(vectors)
-        count = d.taps * h.taps * self.rows.taps * self.rows.outputs
-        sums = arena.empty((slices, count), self.dtype)
-        numbers, _, _ = self._sizes
+        numbers, count, scratch = self._boxes
+        d, h, w = self.axes
+        share = -(-count // SLICES)
+        sums = arena.empty((-(-count // share), d.taps * h.taps * w.taps * self.rows.outputs), self.dtype)
+        sums[...] = 0
         workers.launch(
-            code.functions["gradient"], numbers.ctypes.data, x, dy, sums.ctypes.data, self.examples, share,
-            tasks=slices * vectors, work=self.work,
+            separate_summer(self.rows, h.taps).functions["gradient"], numbers.ctypes.data, x, dy, sums.ctypes.data,
+            count, share, tasks=len(sums), work=self.work, scratch=scratch,
         )  # fmt: skip
         for part in sums[1:]:
             sums[0] += part
-        ctypes.memmove(dw, sums.ctypes.data, count * self.rows.kind.size)
+        ctypes.memmove(dw, sums.ctypes.data, sums[0].nbytes)
 
-    def _slices(self, blocks: int) -> tuple[int, int]:
-        """How many slices of examples have sums of their own where outputs fall into so many blocks; and their size."""
-        slices = min(self.examples, -(-SLICES // blocks))
-        share = -(-self.examples // slices)
-        return -(-self.examples // share), share
+    @cached_property
+    def _boxes(self) -> tuple[Array, int, int]:
+        """Where channels go by themselves: the run-time numbers, the boxes, and the bytes of scratch of one worker."""
+        here, x, y = host(), self.x, self.y
+        steps = (x.example, x.plane, x.row, y.example, y.plane, y.row)
+        numbers, count, scratch = boxes.layout(self.rows, here.lanes(self.rows.kind.size), self.axes, steps, here.l2)
+        return np.array(numbers, np.int64), self.examples * count, scratch
 
     @property
     def dtype(self) -> Any:
