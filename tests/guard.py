@@ -17,9 +17,11 @@ only (as slices of a batch may be), those with the guard before them to a page. 
 import ctypes
 import math
 import mmap
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 
@@ -46,3 +48,18 @@ def copied(array: ArrayLike, end: bool = True) -> NDArray[Any]:
     copy = guarded(array.shape, array.dtype, end)
     copy[...] = array
     return copy
+
+
+def surround(patch: pytest.MonkeyPatch, end: bool) -> None:
+    """From now on outputs, packed weights, sums and scratch of kernels lie between guards, to the byte, full of NaN."""
+    from faltung.engine import arena
+
+    def scratch(count: int) -> SimpleNamespace:
+        memory = guarded(count, np.uint8, end)
+        memory.fill(255)
+        return SimpleNamespace(address=memory.ctypes.data, size=count, memory=memory)
+
+    patch.setenv("FALTUNG_THREADS", "1")
+    patch.setattr(arena, "LINE", 1)  # to which a worker's share of the scratch is rounded up
+    patch.setattr(arena, "empty", lambda shape, dtype: guarded(shape, dtype, end))
+    patch.setattr(arena, "scratch", scratch)

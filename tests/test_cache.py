@@ -1,9 +1,12 @@
 """Object code on disk: private, checked, bounded, and never needed."""
 
+import errno
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +38,9 @@ def test_what_is_put_is_got(folder):
     cache.put(KEY, b"code")
     assert cache.get(KEY) == b"code"
     assert cache.get(cache.key("another kernel")) is None
-    assert cache.show() == cache.Contents(folder, 1, 4 + 32)
+    found = cache.show()
+    assert (found.folder, found.entries, found.bytes, found.damaged, found.foreign) == (folder, 1, 4 + 32, 0, 0)
+    assert found.oldest == found.newest == entry(folder).stat().st_mtime
 
 
 def test_an_entry_is_replaced():
@@ -108,7 +113,8 @@ def test_it_can_be_turned_off(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     cache.put(KEY, b"code")
     assert cache.get(KEY) is None
-    assert cache.show() == cache.clear() == cache.Contents(None, 0, 0)
+    assert cache.show() == cache.Contents(None)
+    assert cache.clear() == 0
     assert list(tmp_path.rglob("*faltung*")) == []
 
 
@@ -131,8 +137,19 @@ def test_a_damaged_entry_is_not_used(folder, damage):
     path = entry(folder)
     path.write_bytes(damage(path.read_bytes()))
     assert cache.get(KEY) is None
+    assert (cache.show().entries, cache.show().damaged) == (1, 1)
     cache.put(KEY, b"code")
     assert cache.get(KEY) == b"code"
+    assert cache.show().damaged == 0
+
+
+def test_an_entry_that_is_no_file_is_not_used(folder):
+    cache.put(cache.key("another kernel"), b"code")
+    (folder / f"{KEY}.faltung").mkdir()
+    assert cache.get(KEY) is None
+    with pytest.warns(RuntimeWarning, match="cannot write to .*cache: Is a directory"):
+        cache.put(KEY, b"code")
+    assert cache.clear() == 1
 
 
 def test_an_entry_under_the_name_of_another_is_not_used(folder):
@@ -140,6 +157,7 @@ def test_an_entry_under_the_name_of_another_is_not_used(folder):
     other = cache.key("another kernel")
     entry(folder).rename(folder / entry(folder).name.replace(KEY, other))
     assert cache.get(other) is None
+    assert cache.show().damaged == 1
 
 
 def test_what_was_used_least_recently_goes_first(folder, monkeypatch):
@@ -170,8 +188,10 @@ def test_clearing_removes_our_files_and_no_others(folder):
         cache.put(cache.key(str(number)), b"code")
     (folder / "new-unfinished.faltung").touch()
     (folder / "notes.txt").write_text("mine")
-    assert cache.clear() == cache.Contents(folder, 4, 3 * 36)
-    assert cache.show() == cache.Contents(folder, 0, 0)
+    found = cache.show()
+    assert (found.entries, found.bytes, found.damaged, found.foreign) == (4, 3 * 36, 0, 1)
+    assert cache.clear() == 4
+    assert cache.show() == cache.Contents(folder, foreign=1)
     assert entry(folder).name == "notes.txt"
 
 
@@ -188,4 +208,40 @@ for turn in range(200):
 def test_processes_do_not_disturb_each_other(folder):
     writers = [subprocess.Popen([sys.executable, "-c", WRITER]) for _ in range(3)]
     assert [writer.wait() for writer in writers] == [0, 0, 0]
-    assert cache.show() == cache.Contents(folder, 5, 5 * 5032)
+    found = cache.show()
+    assert (found.entries, found.bytes, found.damaged, found.foreign) == (5, 5 * 5032, 0, 0)
+
+
+def test_clearing_does_not_disturb_who_is_writing():
+    writers = [subprocess.Popen([sys.executable, "-W", "error", "-c", WRITER]) for _ in range(2)]
+    while any(writer.poll() is None for writer in writers):
+        cache.clear()
+        assert cache.show().damaged == 0
+    assert [writer.wait() for writer in writers] == [0, 0]
+
+
+def test_the_folder_may_vanish_while_an_entry_is_written(folder, monkeypatch):
+    replace = Path.replace
+
+    def vanishing(self, target):
+        shutil.rmtree(folder)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", vanishing)
+    cache.put(KEY, b"code")  # without a warning
+    assert not folder.exists()
+    assert cache.show() == cache.Contents(folder)
+
+
+def test_a_folder_that_cannot_be_written_to_is_still_read(folder, monkeypatch):
+    cache.put(KEY, b"code")
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(os, "utime", refuse)
+    assert cache.get(KEY) == b"code"
+    with pytest.warns(RuntimeWarning, match="cannot write to .*cache: Permission denied"):
+        cache.put(cache.key("another kernel"), b"code")
+    cache.put(cache.key("another kernel"), b"code")  # no second warning

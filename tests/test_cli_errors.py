@@ -80,6 +80,15 @@ def test_resuming(capsys, tmp_path, trained):
     refused(run(capsys, "train", "--resume", copy), "settings.json: No such file or directory")
 
 
+def test_resuming_with_fewer_epochs_than_are_done(capsys, tmp_path, trained):
+    copy = shutil.copytree(trained, tmp_path / "copy")
+    assert run(capsys, "train", "--resume", copy, "--epochs", 2).code == 0
+    before = {path.name: path.read_bytes() for path in copy.iterdir()}
+    outcome = run(capsys, "train", "--resume", copy, "--epochs", 1)
+    refused(outcome, f"got --epochs 1, but the run in {copy} has done 2; ask for at least 2")
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+
+
 def test_resuming_with_a_damaged_checkpoint(capsys, tmp_path, trained):
     copy = shutil.copytree(trained, tmp_path / "copy")
     data = (trained / "checkpoint.safetensors").read_bytes()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from faltung.elements import BinaryCrossEntropy, CrossEntropy, SquaredError
 from faltung.engine.elementwise import BLOCK
-from faltung.engine.lower.costs import LOWERINGS, entropy_terms
+from faltung.engine.lower.costs import LOWERINGS
 from faltung.errors import DataError, ShapeError
 from guard import copied
 from lowered import FLOATS, assert_close
@@ -74,12 +74,16 @@ def test_several_blocks(kind):
 
 
 def test_infinite_logits_are_as_in_the_definition():
-    y = np.array([[0, np.inf], [0, -np.inf], [np.nan, 1], [-np.inf, -np.inf]])
-    for labels in ([0, 0, 1, 0], [1, 1, 0, 1]):
-        target = np.array(labels)
-        with np.errstate(all="ignore"):
-            expected = CrossEntropy().terms(y, target)
-        np.testing.assert_array_equal(entropy_terms(CrossEntropy(), y, target), expected)
+    cost, y = CrossEntropy(), np.array([[0, np.inf], [0, -np.inf], [np.nan, 1], [-np.inf, -np.inf]])
+    for row in y:
+        for label in ([0], [1]):
+            target = np.array(label)
+            with np.errstate(all="ignore"):
+                J, kept = cost.forward(row[None], target)
+                expected = cost.error(kept)
+            fast, dy = LOWERINGS[CrossEntropy][0](cost, row[None], target)
+            np.testing.assert_array_equal(fast, J)
+            np.testing.assert_array_equal(dy, expected)
 
 
 def test_all_labels_ignored_cost_nothing():
@@ -88,13 +92,6 @@ def test_all_labels_ignored_cost_nothing():
     J, kept = forward(cost, np.ones((2, 3)), np.zeros(2, int))
     assert J == 0
     assert error(cost, kept).tolist() == [[0, 0, 0], [0, 0, 0]]
-
-
-def test_what_is_kept_is_what_the_definition_keeps():
-    for kind in COSTS:
-        cost, y, target = problem(kind, 2, 3, 4)
-        _, kept = LOWERINGS[type(cost)][0](cost, y, target)
-        np.testing.assert_allclose(cost.error(kept), LOWERINGS[type(cost)][1](cost, kept), rtol=1e-13, atol=1e-16)
 
 
 @costs

@@ -18,7 +18,7 @@ from faltung.engine import arena, boxes, compile, depthwise, interpreter, launch
 from faltung.engine.correlate import Rows
 from faltung.engine.language import F32, F64
 from faltung.engine.launch import Axis
-from faltung.engine.lower.conv import LOWERINGS, convolution_of
+from faltung.engine.lower.conv import LOWERINGS, _checked, convolution_of
 from faltung.engine.machine import Machine, host
 from guard import guarded
 from lowered import FLOATS, compare, machines
@@ -29,7 +29,7 @@ SAME = {"kernel": 3, "padding": "same"}
 @contextmanager
 def on(machine: Machine) -> Iterator[None]:
     """Kernels and plans within are made for this machine."""
-    caches = (launch.separate, launch.separate_summer, launch.summer, convolution_of)
+    caches = (launch.separate, launch.separate_summer, launch.summer, convolution_of, _checked)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "host", lambda name=None: machine)
         for cached in caches:
@@ -213,12 +213,12 @@ def test_the_interpreter_finds_every_access_inside(kind):
     w = rng.integers(-3, 4, (2, 2, 1, 3)).astype(kind.dtype)
     conv = depthwise_of(3, kernel=2, padding=(1, 0), bias=False)
     sizes, space = np.array(numbers), np.full(scratch // kind.size, np.nan, kind.dtype)
-    y, dw = np.full(18, np.nan, kind.dtype), np.zeros(12, kind.dtype)
+    y, dw = np.full(18, np.nan, kind.dtype), np.full(12, np.nan, kind.dtype)
     f = depthwise.convolve("correlate", rows, plan)
     interpreter.run(f, sizes, x.ravel(), w.ravel(), y, np.zeros(3, kind.dtype), 12, 6, 3, space, 0, count)
     np.testing.assert_array_equal(y.reshape(x.shape), conv.forward({"w": w}, x)[0])
     f = depthwise.gradient("gradient", rows, 2, plan)
-    interpreter.run(f, sizes, x.ravel(), dy.ravel(), dw, count, count, space, 0, 1)
+    interpreter.run(f, sizes, x.ravel(), dy.ravel(), dw, count, count, 1, space, 0, 1)
     np.testing.assert_array_equal(dw.reshape(w.shape), conv.gradient({"w": w}, x, dy)["w"])
 
 

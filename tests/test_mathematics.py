@@ -13,7 +13,7 @@ import pytest
 
 from elf import library_calls
 from faltung import special
-from faltung.engine import coefficients, mathematics
+from faltung.engine import coefficients, mathematics, trigonometry
 from faltung.engine.compile import compile
 from faltung.engine.interpreter import run
 from faltung.engine.language import F32, F64, INDEX, Function, Type, Value, pointer
@@ -23,12 +23,14 @@ from lowered import machines
 mp.mp.dps = 40
 Array = Any
 KINDS = {np.float32: F32, np.float64: F64}
+FUNCTION = {**vars(mathematics), **vars(trigonometry)}
 
 # The worst errors that the module's docstring tells, in units in the last place: (float32, float64).
 WORST = {
     "exp": (1.0, 1.0), "expm1": (1.5, 2.0), "log": (0.9, 0.9), "log1p": (1.5, 1.5), "tanh": (2.4, 2.6),
     "sinh": (2.6, 2.6), "cosh": (2.6, 2.6), "sigmoid": (2.3, 2.3), "softplus": (2.4, 2.4), "erf": (1.3, 1.2),
     "normal": (6.0, 8.5), "arctan": (2.6, 2.2), "power": (0.5, 1.5),
+    "sin": (0.7, 0.9), "cos": (0.7, 0.9), "tan": (0.7, 2.5),
 }  # fmt: skip
 
 # By NumPy in float64, exact enough for float32; and by mpmath.
@@ -45,6 +47,9 @@ EXACT: dict[str, tuple[Callable[[Array], Array], Callable[[Any], Any]]] = {
     "erf": (special.erf, mp.erf),
     "normal": (lambda x: special.erfc(-x / np.sqrt(2)) / 2, mp.ncdf),
     "arctan": (np.arctan, mp.atan),
+    "sin": (np.sin, mp.sin),
+    "cos": (np.cos, mp.cos),
+    "tan": (np.tan, mp.tan),
 }
 
 # Through exp, these give 0 instead of a subnormal number.
@@ -54,7 +59,7 @@ FLUSHED = {"exp", "sigmoid", "softplus", "normal", "power"}
 INTERESTING = {
     "exp": (-104, 89), "expm1": (-18, 89), "log": (0.3, 3), "log1p": (-1, 3), "tanh": (-10, 10), "sinh": (-90, 90),
     "cosh": (-90, 90), "sigmoid": (-104, 18), "softplus": (-104, 18), "erf": (-4, 4), "normal": (-14.5, 6),
-    "arctan": (-10, 10),
+    "arctan": (-10, 10), "sin": (-100, 100), "cos": (-100, 100), "tan": (-100, 100),
 }  # fmt: skip
 
 
@@ -63,7 +68,7 @@ def function(name: str, kind: Type, lanes: int, arguments: int = 1) -> Function:
     f = Function(name, **{f"x{n}": pointer(kind) for n in range(arguments)}, y=pointer(kind), count=INDEX)
     *xs, y, count = f.arguments
     with f.loop("i", count, step=lanes) as i:
-        result = getattr(mathematics, name)(*(f.load(x, i, lanes) for x in xs))
+        result = FUNCTION[name](*(f.load(x, i, lanes) for x in xs))
         f.store(result if isinstance(result, Value) else result[0], y, i)
     return f
 
@@ -138,6 +143,29 @@ def test_float64(name):
 
 
 @pytest.mark.parametrize("machine", machines())
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+def test_angles_of_any_size(name, machine):
+    """All exponents, both sides of where digits of 2 / pi are needed, and what is closest to a multiple of pi / 2."""
+    rng, bound = np.random.default_rng(6), trigonometry.LARGE
+    x = rng.choice([-1, 1], 150) * np.exp2(np.append(rng.uniform(-30, 1024, 100), rng.uniform(18, 22, 50)))
+    x = np.concatenate([x, [bound, -bound, np.nextafter(bound, 0), np.ldexp(6381956970095103, 797), 1e22]])
+    x = np.append(x, np.rint(rng.uniform(0, 1e6, 50)) * (np.pi / 2))
+    with mp.workdps(400):
+        exact = [EXACT[name][1](mp.mpf(number)) for number in x.tolist()]
+        assert ulps_from_exact(evaluated(name, x, machine=machine), exact) <= WORST[name][1]
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+def test_bits_do_not_depend_on_large_neighbours(name, dtype):
+    x = np.random.default_rng(7).uniform(-100, 100, 16).astype(dtype)
+    alone = evaluated(name, x)
+    x[5], x[9] = 1e30, np.nan
+    rest = np.delete(np.arange(16), [5, 9])
+    np.testing.assert_array_equal(evaluated(name, x)[rest], alone[rest])
+
+
+@pytest.mark.parametrize("machine", machines())
 @pytest.mark.parametrize("name", EXACT)
 def test_every_machine(name, machine):
     f, exact = EXACT[name]
@@ -157,6 +185,7 @@ LIMITS = {
     "log1p": [np.nan, np.inf, 0, 0], "tanh": [-1, 1, 0, 0], "sinh": [-np.inf, np.inf, 0, 0],
     "cosh": [np.inf, np.inf, 1, 1], "sigmoid": [0, 1, 0.5, 0.5], "erf": [-1, 1, 0, 0], "normal": [0, 1, 0.5, 0.5],
     "softplus": [0, np.inf, np.log(2), np.log(2)], "arctan": [-np.pi / 2, np.pi / 2, 0, 0],
+    "sin": [np.nan, np.nan, 0, 0], "cos": [np.nan, np.nan, 1, 1], "tan": [np.nan, np.nan, 0, 0],
 }  # fmt: skip
 
 
@@ -252,8 +281,9 @@ def test_powers_of_special_numbers(dtype):
 
 
 def test_the_docstring_tells_the_bounds():
+    told = f"{mathematics.__doc__}{trigonometry.__doc__}"
     for name, (float32, float64) in WORST.items():
-        assert re.search(rf"\b{name}\b[^.]* {float32}   {float64}", mathematics.__doc__ or ""), name
+        assert re.search(rf"\b{name}\b[^.]* {float32}   {float64}", told), name
 
 
 def test_the_coefficients_are_what_the_tool_finds(tmp_path):

@@ -129,6 +129,15 @@ def test_a_complete_run_is_handed_out_again(tmp_path):
     assert (tmp_path / "run" / "model.safetensors").exists()
 
 
+def test_fewer_epochs_than_are_done_change_nothing(tmp_path):
+    run(tmp_path)
+    (tmp_path / "log.jsonl").write_text("mine")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(SettingError, match=r"got epochs=2, but the run in .* has done 3; ask for at least 3"):
+        run(tmp_path, epochs=2, resume=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_the_seed_matters(tmp_path):
     one, other = run(tmp_path / "one"), fit(NETWORK, NETWORK.initial(0), TRAIN, **settings(test=TEST, seed=8))
     assert not np.array_equal(one.params["conv.w"], other.params["conv.w"])

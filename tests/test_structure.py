@@ -24,7 +24,7 @@ LINES = (
     "initial receptive arithmetic formula data",
     "elements engine",
     "network",
-    "check matrix draw exchange engine.lower",
+    "check matrix draw exchange engine.lower engine.plan",
     "training engine.native",
     "model",
     "models",

@@ -71,9 +71,16 @@ def test_arguments_of_another_number_or_kind_are_refused():
     done = np.zeros(3, np.int64)
     with pytest.raises(struct.error, match="expected"):
         workers.launch(counting(), tasks=3, work=0)
-    with pytest.raises(TypeError, match="integer"):
-        workers.launch(counting(), done, tasks=3, work=0)
+    with pytest.raises(struct.error, match="integer"):
+        workers.launch(counting(), 1.5, tasks=3, work=0)
     assert not done.any()
+
+
+def test_places_are_arrays_and_bytes_behind_their_first_number():
+    done = np.zeros(6, np.int64)
+    workers.launch(counting(), done, tasks=3, work=0)
+    workers.launch(counting(), (done, 16), tasks=4, work=0)
+    assert done.tolist() == [1, 1, 2, 1, 1, 1]
 
 
 def test_a_kernel_says_how_its_jobs_are_made():

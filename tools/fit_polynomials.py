@@ -58,6 +58,34 @@ def arctan() -> Problem:
     return odd(mp.atan, 1), mp.mpf(0), mp.tan(mp.pi / 8) ** 2 * mp.mpf("1.001"), lambda z: z
 
 
+def sin() -> Problem:
+    """(sin(r) / r - 1) / z with z = r^2, abs(r) at most pi / 4."""
+    return odd(mp.sin, 1), mp.mpf(0), (mp.pi / 4) ** 2 * mp.mpf("1.001"), lambda z: z
+
+
+def cos() -> Problem:
+    """(cos(r) - 1 + z / 2) / z^2 with z = r^2, abs(r) at most pi / 4."""
+    g = smooth(lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2, mp.mpf(1) / 24)
+    return g, mp.mpf(0), (mp.pi / 4) ** 2 * mp.mpf("1.001"), lambda z: z**2 * mp.mpf("1.5")
+
+
+def digits(number: Any, bits: int, count: int, scale: int = 0) -> list[float]:
+    """The first digits of a number, so many bits in each, times 2^scale."""
+    parts = []
+    for n in range(1, count + 1):
+        digit = mp.floor(mp.ldexp(number, bits * n))
+        number -= mp.ldexp(digit, -bits * n)
+        parts.append(float(mp.ldexp(digit, scale - bits * n)))
+    return [*parts, float(mp.ldexp(number, scale))]
+
+
+def listed(name: str, numbers: list[float], meaning: str) -> str:
+    """A tuple as Python writes it, and what it is."""
+    return "\n".join(
+        [f"{name} = (", *(f"    {number},".replace("e+", "e") for number in numbers), ")", f'"""{meaning}"""', ""]
+    )
+
+
 def tail(kind: str) -> list[list[Any]]:
     """exp(z^2 / 2) (1 - normal(z)), for z from 0 to where 1 - normal(z) is subnormal: one polynomial over another.
 
@@ -141,12 +169,17 @@ def table(name: str, lists: dict[str, list[Any]], meaning: str | None) -> str:
 def main(target: Path) -> None:
     """Write the module."""
     parts = [HEADER]
-    for problem in (exp, log, log_rest, erf, arctan):
+    for problem in (exp, log, log_rest, erf, arctan, sin, cos):
         kinds = ["f64"] if problem is log_rest else BITS
         parts.append(table(problem.__name__.upper(), {kind: fit(problem(), kind) for kind in kinds}, problem.__doc__))
     tails = {kind: tail(kind) for kind in BITS}
     parts.append(table("TAIL_OVER", {kind: over for kind, (over, _) in tails.items()}, tail.__doc__))
     parts.append(table("TAIL_UNDER", {kind: under for kind, (_, under) in tails.items()}, "See ``TAIL_OVER``."))
+    with mp.workdps(600):
+        half = digits(mp.pi / 2, 33, 3)
+        parts.append(listed("HALF_PI", half, "pi / 2 as a sum: 33 bits each, and what is left."))
+        turns = digits(2 / mp.pi, 26, 44, scale=512)[:-1]
+        parts.append(listed("TWO_OVER_PI", turns, "2 / pi times 2^512, 26 bits each, so that none is subnormal."))
     target.write_text("\n".join(parts))
 
 

@@ -13,6 +13,7 @@ faltung.errors.ShapeError: Conv(20, kernel=9) 'conv1': the kernel spans 9, the i
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 
 class FaltungError(Exception):
@@ -75,9 +76,20 @@ class MissingExtraError(FaltungError, ImportError):
 @contextmanager
 def at(node: str) -> Iterator[None]:
     """Name the node in every ``FaltungError`` that passes through; the innermost name stays."""
+    before = _node.set(node)
     try:
         yield
     except FaltungError as error:
         if error.node is None:
             error.node = node
         raise
+    finally:
+        _node.reset(before)
+
+
+_node: ContextVar[str] = ContextVar("node", default="")
+
+
+def node() -> str:
+    """The innermost node that is named at the moment, or ""."""
+    return _node.get()

@@ -1,4 +1,4 @@
-"""The command line: ``faltung train``, ``predict``, ``evaluate``, ``describe``, ``check`` and ``trace``.
+"""The command line: ``faltung train``, ``predict``, ``evaluate``, ``describe``, ``check``, ``trace`` and ``cache``.
 
 Whatever goes wrong becomes one line on stderr and an exit code: 0 done; 1 the check failed; 2 bad input or usage; 70 an
 error in Faltung itself; 130 stopped by Ctrl-C; 141 the reader of the output has gone.

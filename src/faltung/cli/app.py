@@ -128,3 +128,29 @@ def trace(
     from faltung.cli.trace import trace
 
     trace(model, image, out, label)
+
+
+@app.command()
+def explain(
+    model: Model,
+    size: Annotated[str | None, _option("HxW", "The size of open axes, as in 128x128.")] = None,
+    batch: Annotated[int, Option(metavar="N", min=1, help="Examples at once.")] = 32,
+    predicting: Annotated[bool, Option("--predict", help="A prediction instead of backpropagation.")] = False,
+    ir: Annotated[str | None, _option("NODE", "Print the loops of this node instead.")] = None,
+) -> None:
+    """Show how a model runs: the order of the calls, what passes between them, and the time of each."""
+    from faltung.cli.data import parse_size
+    from faltung.cli.explain import explain
+
+    explain(model, parse_size(size) if size else None, batch, predicting, ir)
+
+
+@app.command()
+def cache(clear: Annotated[bool, Option("--clear", help="Remove all entries.")] = False) -> None:
+    """Show the compiled kernels that are kept on disk, or remove them.
+
+    They lie in the user's cache folder, or in the one that FALTUNG_CACHE names; "off" there means that none are kept.
+    """
+    from faltung.cli import cache
+
+    cache.clear() if clear else cache.show()

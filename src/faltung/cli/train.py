@@ -21,6 +21,7 @@ from faltung.exchange import atomic
 from faltung.models import find_recipe
 from faltung.text import percent
 from faltung.training import Interrupted, fit
+from faltung.training.checkpoint import epochs_done
 
 CHECKPOINT = "checkpoint.safetensors"
 MODEL = "model.safetensors"
@@ -57,7 +58,13 @@ def go_on(given: dict[str, Any], out: Path) -> int:
         )
     if not (out / CHECKPOINT).exists():
         raise DataError(f"{out} holds no checkpoint", way_out="name the folder of a run, such as runs/ufldl-1")
-    return _run(replace(settings_file.load(out), **given), out, resume=True)
+    settings = replace(settings_file.load(out), **given)
+    done = epochs_done(out / CHECKPOINT)
+    if settings.epochs < done:
+        raise SettingError(
+            f"got --epochs {settings.epochs}, but the run in {out} has done {done}", way_out=f"ask for at least {done}"
+        )
+    return _run(settings, out, resume=True)
 
 
 def _run(settings: Settings, out: Path, *, resume: bool) -> int:

@@ -45,7 +45,7 @@ class Cost(ABC):
         Raises: ShapeError, DataError where target or weight do not fit.
         """
         self.admit(y.shape, target)
-        share = self._weights(target, weight)
+        share = self.weights(target, weight)
         total = self.total(target, weight)
         share = share / total if total else np.zeros_like(share)
         terms = self.terms(y, target)
@@ -60,10 +60,13 @@ class Cost(ABC):
         """What J is divided by; it does not depend on y, so it is known before the forward pass."""
         if self.reduction == "sum":
             return 1.0
-        return float(np.sum(self.counted(target) * self._weights(target, weight), dtype=np.float64))
+        return float(np.sum(self.counted(target) * self.weights(target, weight), dtype=np.float64))
 
-    def _weights(self, target: Array, weight: Array | None) -> Array:
-        """The weight of each term, in float64."""
+    def weights(self, target: Array, weight: Array | None) -> Array:
+        """The weight of each term, in float64; 1 where none is given.
+
+        Raises: ShapeError, DataError where a weight does not fit.
+        """
         shape = self.counted(target).shape
         if weight is None:
             return np.ones(shape)

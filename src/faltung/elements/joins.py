@@ -25,7 +25,7 @@ class Join(Element):
         listed = ", ".join(map(str, shapes))
         return ShapeError(f"got inputs of {listed}, expected {expected}", element=self, way_out=way_out)
 
-    def _admit(self, params: Params, x: Arrays) -> None:
+    def admit_all(self, params: Params, x: Arrays) -> None:
         """Refuse what does not fit; batches too, of which NumPy would repeat a single example silently."""
         self.admit(params, *x)
         if len({len(array) for array in x}) > 1:
@@ -62,7 +62,7 @@ class Sum(Entrywise):
     linear = True
 
     def forward(self, params: Params, x: Arrays, run: Run = Run()) -> tuple[Array, int]:
-        self._admit(params, x)
+        self.admit_all(params, x)
         return functools.reduce(np.add, x), len(x)
 
     def error(self, params: Params, kept: int, dy: Array) -> Arrays:
@@ -85,7 +85,7 @@ class Product(Entrywise):
     """
 
     def forward(self, params: Params, x: Arrays, run: Run = Run()) -> tuple[Array, Arrays]:
-        self._admit(params, x)
+        self.admit_all(params, x)
         return functools.reduce(np.multiply, x), tuple(x)
 
     def error(self, params: Params, kept: Arrays, dy: Array) -> Arrays:
@@ -139,7 +139,7 @@ class Concat(Join):
         return tuple(sizes)
 
     def forward(self, params: Params, x: Arrays, run: Run = Run()) -> tuple[Array, tuple[int, ...]]:
-        self._admit(params, x)
+        self.admit_all(params, x)
         axis = self._axis(x[0])
         return np.concatenate(x, axis), tuple(array.shape[axis] for array in x)
 

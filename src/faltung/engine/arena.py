@@ -5,14 +5,17 @@ longer than most kernels need to write it. So the memory of an array goes back t
 any more, and is lent again.
 """
 
+import ctypes
 import math
 import os
 import threading
 from collections import OrderedDict
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from faltung.engine.recording import recorder
 
 Array = NDArray[Any]
 LINE = 64
@@ -22,12 +25,14 @@ PAGE = 4096
 class Block:
     """Bytes from the system, the first of them at the beginning of a cache line."""
 
-    __slots__ = ("_memory", "address", "number", "size")
+    __slots__ = ("address", "memory", "number", "size")
 
     def __init__(self, number: int):
         self.number, self.size = number, _size(number)
-        self._memory = np.empty(self.size + LINE, np.uint8)
-        self.address = -(-self._memory.ctypes.data // LINE) * LINE
+        memory = np.empty(self.size + LINE, np.uint8)
+        self.address = -(-memory.ctypes.data // LINE) * LINE
+        bytes_ = ctypes.c_char * self.size
+        self.memory: Any = bytes_.from_buffer(cast("Any", memory), self.address - memory.ctypes.data)
 
 
 def _number(count: int) -> int:
@@ -87,18 +92,15 @@ class Pool:
                     del self._idle[number]
 
 
-class _Loan:
-    """What an array's memory belongs to, in the words of NumPy's array interface; it goes with the last view of it."""
+class _Loan(np.ndarray[Any, Any]):
+    """The bytes that an array owns; they go back with the last view of it."""
 
-    __slots__ = ("__array_interface__", "_block", "_pool")
-
-    def __init__(self, pool: Pool, block: Block, shape: tuple[int, ...], dtype: Any):
-        self._pool, self._block = pool, block
-        place = (block.address, False)
-        self.__array_interface__ = {"data": place, "shape": shape, "typestr": dtype.str, "version": 3}
+    __slots__ = ("block", "pool")
+    block: Block
+    pool: Pool
 
     def __del__(self):
-        self._pool.take_back(self._block)
+        self.pool.take_back(self.block)
 
 
 pool = Pool()
@@ -110,9 +112,27 @@ if hasattr(os, "register_at_fork"):  # the child of a fork gets a pool that no o
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     """An array whose first number begins a cache line; its content is arbitrary."""
-    dtype = np.dtype(dtype)
-    block = pool.lend(math.prod(shape) * dtype.itemsize)
-    return np.asarray(_Loan(pool, block, shape, dtype))
+    dtype, lender = np.dtype(dtype), pool
+    if (listener := recorder()) is not None:
+        return listener.array(shape, dtype)
+    block = lender.lend(math.prod(shape) * dtype.itemsize)
+    loan = _Loan(block.size, np.uint8, block.memory)
+    loan.block, loan.pool = block, lender
+    return np.ndarray(shape, dtype, loan)
+
+
+def sums(shape: tuple[int, ...], dtype: Any) -> Array:
+    """An array for what is summed over examples, in slices: one behind the other; its content is arbitrary."""
+    listener = recorder()
+    return empty(shape, dtype) if listener is None else listener.array(shape, dtype, "sums")
+
+
+def address(array: Array) -> int:
+    """Where the first number of an array lies: by Python's buffers in a fifth of the time that NumPy takes for it."""
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(cast("Any", array)))
+    except (TypeError, ValueError):  # it is read-only, empty or no buffer
+        return array.__array_interface__["data"][0]
 
 
 def scratch(count: int) -> Block:

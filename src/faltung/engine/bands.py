@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faltung.engine.elementwise import BLOCK
+from faltung.engine.recording import constant
 from faltung.engine.regions import Regions
 from faltung.geometry import Window
 
@@ -69,7 +70,7 @@ def numbers(axes: Sequence[Places], regions: Regions, error: bool) -> tuple[Numb
         head += [axis.size, len(axis.begin), covered, at]
         tables.append(np.stack([axis.begin, axis.count], axis=1).ravel())
         at += 2 * len(axis.begin)
-    return np.concatenate([np.array(head), *tables]).astype(np.int64), len(bands)
+    return constant(np.concatenate([np.array(head), *tables]).astype(np.int64)), len(bands)
 
 
 def _bands(axes: Sequence[Places], regions: Regions, error: bool) -> Numbers:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from faltung.engine.correlate import Rows
 from faltung.engine.elementwise import sweep
+from faltung.engine.lanes import AHEAD
 from faltung.engine.language import Function, Value
 
 if TYPE_CHECKING:
@@ -183,9 +184,10 @@ class Box:
 
     def _copy(self, source: Value, target: Value, inwards: bool) -> None:
         """One pixel; inwards, with zeros up to whole vectors."""
-        f, lanes = self.f, self.lanes
+        f, lanes, ahead = self.f, self.lanes, AHEAD // self.rows.kind.size
 
         def vector(c: Value, mask: Value | None) -> None:
+            f.prefetch(source if inwards else target, c + ahead)
             f.store(f.load(source, c, lanes, mask), target, c, None if inwards else mask)
 
         sweep(f, f.constant(self.rows.outputs), lanes, vector)

@@ -24,17 +24,27 @@ import platformdirs
 LIMIT = 256 * 2**20
 """Bytes of all entries; beyond it, those used least recently go."""
 _SUFFIX = ".faltung"
+_NEW = "new-"
+"""How the name of an unfinished entry begins."""
 _CHECKSUM = 32
 _since_trimmed = 0
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What lies in the cache: its folder (None where it is off), and its entries and their bytes."""
+    """What lies in the cache, unfinished entries included."""
 
     folder: Path | None
-    entries: int
-    bytes: int
+    """None where the cache is off."""
+    entries: int = 0
+    bytes: int = 0
+    damaged: int = 0
+    """Entries that are not what was put there; their kernels will be compiled again."""
+    foreign: int = 0
+    """Files that are not ours."""
+    oldest: float = 0.0
+    """When the entry was last used that goes first where there are too many, in seconds since 1970."""
+    newest: float = 0.0
 
 
 def folder() -> Path | None:
@@ -60,11 +70,11 @@ def get(key: str) -> bytes | None:
     if entry is None:
         return None
     with suppress(OSError):
-        content = entry.read_bytes()
-        if content[:_CHECKSUM] == _checksum(key, content[_CHECKSUM:]):
+        code = _sound(key, entry.read_bytes())
+        if code is not None:
             with suppress(OSError):
                 os.utime(entry)  # used just now
-            return content[_CHECKSUM:]
+        return code
     return None
 
 
@@ -74,7 +84,7 @@ def put(key: str, code: bytes) -> None:
     if entry is None:
         return
     try:
-        handle, scratch = tempfile.mkstemp(_SUFFIX, "new-", entry.parent)
+        handle, scratch = tempfile.mkstemp(_SUFFIX, _NEW, entry.parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(_checksum(key, code) + code)
@@ -82,50 +92,75 @@ def put(key: str, code: bytes) -> None:
         except BaseException:
             Path(scratch).unlink(missing_ok=True)
             raise
+        _trim(entry.parent)
+    except FileNotFoundError:  # somebody has cleared the cache in this moment
+        return
     except OSError as error:
         _warn(f"cannot write to {entry.parent}: {error.strerror}")
-    else:
-        _trim(entry.parent)
 
 
 def show() -> Contents:
-    """What lies in the cache."""
+    """What lies in the cache; every entry is read. Raises: OSError where the folder cannot be read."""
     place = folder()
-    sizes = [size for _, size, _ in _entries(place)] if place else []
-    return Contents(place, len(sizes), sum(sizes))
+    if place is None or not place.exists():
+        return Contents(place)
+    entries = list(_entries(place))
+    damaged = sum(_is_damaged(path) for path, _, _ in entries if not path.name.startswith(_NEW))
+    foreign = sum(not path.name.endswith(_SUFFIX) for path in place.iterdir())
+    total, used = sum(size for _, size, _ in entries), [time for _, _, time in entries] or [0.0]
+    return Contents(place, len(entries), total, damaged, foreign, min(used), max(used))
 
 
-def clear() -> Contents:
-    """Remove all entries; returns what was there."""
-    before = show()
-    for path, _, _ in _entries(before.folder) if before.folder else ():
+def clear() -> int:
+    """Remove all entries, and return how many there were. Raises: OSError where one cannot be removed."""
+    place, count = folder(), 0
+    for path, _, _ in _entries(place) if place else ():
         path.unlink(missing_ok=True)
-    return before
+        count += 1
+    return count
 
 
-def _checksum(key: str, code: bytes) -> bytes:
-    return hashlib.sha256(key.encode() + code).digest()
-
-
-def _entry(key: str) -> Path | None:
-    place = folder()
-    return place / (key + _SUFFIX) if place and _private(place) else None
-
-
-def _private(place: Path) -> bool:
-    """Make the folder, and see that nobody else may write to it."""
+def problem(place: Path) -> str | None:
+    """Why the cache cannot be used there, or None; the folder is made where it is missing."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
             place.mkdir(mode=0o700)
         status = place.stat()
     except OSError as error:
-        _warn(f"cannot use {place}: {error.strerror}")
-        return False
+        return str(error.strerror)
     if os.name == "posix" and (status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
-        _warn(f"cannot use {place}: others may write to it")
+        return "others may write to it"
+    return None
+
+
+def _checksum(key: str, code: bytes) -> bytes:
+    return hashlib.sha256(key.encode() + code).digest()
+
+
+def _sound(key: str, content: bytes) -> bytes | None:
+    """The code in an entry of this key, if it is what was put there."""
+    code = content[_CHECKSUM:]
+    return code if content[:_CHECKSUM] == _checksum(key, code) else None
+
+
+def _is_damaged(path: Path) -> bool:
+    try:
+        return _sound(path.name.removesuffix(_SUFFIX), path.read_bytes()) is None
+    except FileNotFoundError:  # gone meanwhile
         return False
-    return True
+    except OSError:
+        return True
+
+
+def _entry(key: str) -> Path | None:
+    place = folder()
+    if place is None:
+        return None
+    if (why := problem(place)) is not None:
+        _warn(f"cannot use {place}: {why}")
+        return None
+    return place / (key + _SUFFIX)
 
 
 @lru_cache
@@ -140,10 +175,11 @@ def _warn(problem: str) -> None:
 def _entries(place: Path) -> Iterator[tuple[Path, int, float]]:
     """Every file of the cache, unfinished ones of dead processes included: path, bytes, time of last use."""
     with suppress(FileNotFoundError):
-        for path in place.glob("*" + _SUFFIX):
-            with suppress(FileNotFoundError):
-                status = path.stat()
-                yield path, status.st_size, status.st_mtime
+        for path in place.iterdir():
+            if path.name.endswith(_SUFFIX) and path.is_file():
+                with suppress(FileNotFoundError):  # gone meanwhile
+                    status = path.stat()
+                    yield path, status.st_size, status.st_mtime
 
 
 def _trim(place: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from faltung.engine import cache
+from faltung.engine.effects import effects
 from faltung.engine.language import Function
 from faltung.engine.llvm import module as source
 from faltung.engine.machine import Machine
@@ -69,7 +70,12 @@ def compile(functions: Sequence[Function], public: set[str], machine: Machine) -
         for function in functions
         if function.name in public
     ]
-    return load(source(functions, public, machine), tuple(signatures), machine)
+    code = load(source(functions, public, machine), tuple(signatures), machine)
+    for function in functions:
+        if function.name in public:
+            called: Any = code.functions[function.name]
+            called.name, called.effects, called.written = function.name, effects(function), tuple(functions)
+    return code
 
 
 def assembly(functions: Sequence[Function], public: set[str], machine: Machine) -> str:

@@ -30,6 +30,9 @@ SIZES = (
 )  # fmt: skip
 """The run-time numbers of a call, in the order in which they lie in memory."""
 
+LINE = 64
+"""Bytes of a cache line."""
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -52,6 +55,11 @@ class Rows:
     """Does every channel go by itself? Then the kernels are those of ``depthwise``."""
     across: bool = False
     """Does the row run across the batch? Then its steps are run-time numbers, and it has one tap."""
+
+    @property
+    def pixel(self) -> int:
+        """Numbers from one pixel of x to the next as tiles see them: padded rows are copies of one group's channels."""
+        return self.inputs if self.padded else self.x_pixel
 
 
 @dataclass(frozen=True)
@@ -99,16 +107,21 @@ def tile(rows: Rows, plan: Tile, pixels: int) -> Function:
     )  # fmt: skip
     x, w, y, start, start_step, x_step, y_step, d_count, h_count, x_plane, x_row, w_plane, outputs = f.arguments
     if not rows.across:
-        x_step, y_step = f.constant(rows.stride * rows.x_pixel), f.constant(rows.y_pixel)
+        x_step, y_step = f.constant(rows.stride * rows.pixel), f.constant(rows.y_pixel)
     ragged = rows.outputs % plan.block != 0
     masks = [f.first_lanes(outputs - v * lanes, lanes) if ragged else None for v in vectors]
+    for p in range(pixels):  # where the next tile writes; else tiles of few taps wait for these lines
+        for line in range(0, plan.block, max(lanes, LINE // kind.size)):
+            f.prefetch(y, y_step * (pixels + p) + line)
     acc: list[list[Variable]] = []
     for p in range(pixels):
         place = f.at(start, start_step * p)
         acc.append([f.variable(f"acc{p}_{v}", f.load(place, v * lanes, lanes, masks[v])) for v in vectors])
 
     def sweep(x_tap: Value, w_tap: Value, count: int) -> None:
-        unroll = count if count <= 12 else next(u for u in (4, 3, 2, 1) if count % u == 0)
+        # Within a turn no number of x is met twice: LLVM would keep it until then, and spill the accumulators.
+        most = min(count if count <= 12 else 4, count if rows.across else rows.stride * rows.pixel)
+        unroll = max(u for u in range(1, most + 1) if count % u == 0)
         with f.loop("c", count, step=unroll) as c:
             w_c = f.at(w_tap, c * plan.block)
             places = [f.at(x_tap, c + x_step * p) for p in range(pixels)]
@@ -120,7 +133,7 @@ def tile(rows: Rows, plan: Tile, pixels: int) -> Function:
                         acc[p][v].set(f.fma(pixel, weights[v], acc[p][v].value))
 
     tap = plan.channels * plan.block
-    joined = rows.dilation == 1 and rows.x_pixel == plan.channels  # taps and channels side by side: one long sweep
+    joined = rows.dilation == 1 and rows.pixel == plan.channels  # taps and channels side by side: one long sweep
     with f.loop("kd", d_count) as kd:
         x_d, w_d = f.at(x, kd * x_plane), f.at(w, kd * w_plane)
         with f.loop("kh", h_count) as kh:
@@ -129,7 +142,7 @@ def tile(rows: Rows, plan: Tile, pixels: int) -> Function:
                 sweep(x_h, w_h, rows.taps * plan.channels)
             else:
                 with f.loop("kw", rows.taps) as kw:
-                    sweep(f.at(x_h, kw * (rows.dilation * rows.x_pixel)), f.at(w_h, kw * tap), plan.channels)
+                    sweep(f.at(x_h, kw * (rows.dilation * rows.pixel)), f.at(w_h, kw * tap), plan.channels)
     for p in range(pixels):
         for v in vectors:
             f.store(acc[p][v].value, y, y_step * p + v * lanes, masks[v])
@@ -139,7 +152,7 @@ def tile(rows: Rows, plan: Tile, pixels: int) -> Function:
 def correlate(name: str, rows: Rows, plan: Tile, machine: Machine) -> list[Function]:
     """The driver of one call, after the tiles that it uses.
 
-    Arguments: run-time sizes (``SIZES``), x, packed weights, y, bias (padded to whole blocks), a worker's scratch, and
+    Arguments: run-time sizes (``SIZES``), x, packed weights, y, bias, a worker's scratch, and
     the tasks to do. A task is a band of output rows of one plane of one example, for one group of channels; within it,
     weights of one block of outputs and one sweep of channels serve all pixels of the band before the next.
     """
@@ -152,7 +165,7 @@ def correlate(name: str, rows: Rows, plan: Tile, machine: Machine) -> list[Funct
     )  # fmt: skip
     sizes, x, w, y, bias, scratch, first, last = f.arguments
     size = {field: f.load(sizes, number, name=field) for number, field in enumerate(SIZES)}
-    x_step = size["x_pixel"] if rows.across else f.constant(rows.stride * rows.x_pixel)
+    x_step = size["x_pixel"] if rows.across else f.constant(rows.stride * rows.pixel)
     y_step = size["y_pixel"] if rows.across else f.constant(rows.y_pixel)
     count = (size["width"] + (plan.pixels - 1)) // plan.pixels
     base, longer = size["width"] // count, size["width"] % count
@@ -167,7 +180,7 @@ def correlate(name: str, rows: Rows, plan: Tile, machine: Machine) -> list[Funct
         h_first = band * size["band"]
         h_last = f.min(h_first + size["band"], size["height"])
         d_in, d_low, d_high = inside(f, d, size, "d", "x_depth")
-        x_n = f.at(x, n * size["x_example"])
+        x_n = f.at(x, n * size["x_example"] + group * rows.inputs)
         y_d = f.at(y, n * size["y_example"] + d * size["y_plane"] + group * rows.outputs)
         if rows.padded:
             h_low = f.max(h_first * size["h_stride"] + size["h_start"], 0)
@@ -182,11 +195,11 @@ def correlate(name: str, rows: Rows, plan: Tile, machine: Machine) -> list[Funct
         with f.loop("sweep", sweeps) as sweep, f.loop("block", blocks) as block:
             w_block = f.at(w, ((group * blocks + block) * sweeps + sweep) * w_sweep + d_low * w_plane)
             outputs = f.constant(rows.outputs) - block * plan.block
-            bias_block = f.at(bias, (group * blocks + block) * plan.block)
+            bias_block = f.at(bias, group * rows.outputs + block * plan.block)
             with f.loop("h", h_last, h_first) as h:
                 h_in, h_low, h_high = inside(f, h, size, "h", "x_height")
                 row = d_row + (h_in + h_low * size["h_dilation"] - h_origin) * x_row
-                x_h = f.at(x_n, row + group * rows.inputs + sweep * plan.channels)
+                x_h = f.at(x_n, row + sweep * plan.channels)
                 w_h = f.at(w_block, h_low * tap_row)
                 y_h = f.at(y_d, h * size["y_row"] + block * plan.block)
                 outer = (d_high - d_low, h_high - h_low, d_step, x_row * size["h_dilation"], w_plane, outputs)
@@ -219,29 +232,28 @@ def pad(
     h_low: Value, count: Value, machine: Machine, every: Value | int = 1,
 ) -> Value:  # fmt: skip
     """Copy ``count`` rows (every so many) from h_low on of each plane that a tap sees, each between the zeros of its
-    padding.
+    padding; one group's channels only.
 
     Returns how many numbers one copied row has; planes lie ``count`` rows apart.
     """
     lanes = machine.lanes(rows.kind.size)
-    row = ((size["width"] - 1) * rows.stride + (rows.taps - 1) * rows.dilation + 1) * rows.x_pixel
-    before = f.min(f.max(f.constant(0) - size["w_start"], 0) * rows.x_pixel, row)
-    skipped = f.max(size["w_start"], 0) * rows.x_pixel
-    middle = f.max(f.min(row - before, size["x_width"] * rows.x_pixel - skipped), 0)
+    width = (size["width"] - 1) * rows.stride + (rows.taps - 1) * rows.dilation + 1
+    before, skipped = f.min(f.max(f.constant(0) - size["w_start"], 0), width), f.max(size["w_start"], 0)
+    middle = f.max(f.min(width - before, size["x_width"] - skipped), 0)
+    row, begin, end = (pixels * rows.inputs for pixels in (width, before, before + middle))
     with f.loop("kd", d_high - d_low) as kd:
         plane = f.at(x, (d_in + (d_low + kd) * size["d_dilation"]) * size["x_plane"])
         with f.loop("h", count) as h:
             to = f.at(target, (kd * count + h) * row)
-            zero(f, rows.kind, to, before, lanes)
-            copy(
-                f,
-                rows.kind,
-                f.at(to, before),
-                f.at(plane, (h_low + h * every) * size["x_row"] + skipped),
-                middle,
-                lanes,
-            )
-            zero(f, rows.kind, f.at(to, before + middle), row - before - middle, lanes)
+            source = f.at(plane, (h_low + h * every) * size["x_row"] + skipped * rows.x_pixel)
+            zero(f, rows.kind, to, begin, lanes)
+            if rows.x_pixel == rows.inputs:
+                copy(f, rows.kind, f.at(to, begin), source, end - begin, lanes)
+            else:
+                with f.loop("t", middle) as t:
+                    pixel = f.at(to, (before + t) * rows.inputs)
+                    copy(f, rows.kind, pixel, f.at(source, t * rows.x_pixel), f.constant(rows.inputs), lanes)
+            zero(f, rows.kind, f.at(to, end), row - end, lanes)
     return row
 
 

@@ -20,6 +20,7 @@ from functools import cache
 from typing import Any
 
 from faltung.engine import modes
+from faltung.engine import perform as programs
 from faltung.engine.compile import load
 from faltung.engine.machine import host
 
@@ -197,7 +198,7 @@ def kernel(function: Any) -> Kernel:
     """The kernel of a function that ``compile`` has made; the function remembers it."""
     if not hasattr(function, "kernel"):
         do, layout = _do(function.argtypes[:-3])
-        function.kernel = Kernel(_address(function), _address(do), layout, ctypes.c_char * layout.size, do)
+        function.kernel = Kernel(address(function), address(do), layout, ctypes.c_char * layout.size, do)
     return function.kernel
 
 
@@ -222,6 +223,12 @@ def share(busy: int, posts: Any, helpers: int, kernel: Kernel, job: Any, scratch
     _both()["share"](busy, posts, helpers, kernel.do, job, scratch, size, _yield())
 
 
+def perform(jobs: int, count: int, numbers: int, busy: int, posts: Any, helpers: int, scratch: int, size: int) -> None:
+    """Do the jobs of a program (see ``perform``), one after the other, each as ``share`` does one."""
+    share = address(_both()["share"])
+    programs.functions()["perform"](jobs, count, numbers, share, busy, posts, helpers, scratch, size, _yield())
+
+
 def help(post: int) -> None:
     """Do the jobs that come to a post, until patience ends."""
     _both()["help"](post, _yield())
@@ -242,7 +249,8 @@ def _both() -> Mapping[str, Callable[..., None]]:
     return load(text(), (share, ("help", place, place)), host()).functions
 
 
-def _address(function: Any) -> int:
+def address(function: Any) -> int:
+    """Where the machine code of a function lies."""
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
@@ -250,5 +258,5 @@ def _address(function: Any) -> int:
 def _yield() -> int:
     """Where the system's function lies that lets another thread use this processor."""
     if sys.platform == "win32":
-        return _address(ctypes.WinDLL("kernel32").SwitchToThread)
-    return _address(ctypes.CDLL(None).sched_yield)
+        return address(ctypes.WinDLL("kernel32").SwitchToThread)
+    return address(ctypes.CDLL(None).sched_yield)

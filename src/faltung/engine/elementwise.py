@@ -96,5 +96,4 @@ def elementwise(kind: Type, inputs: int, body: Callable[..., Sequence[Value]], o
 
 def launch(function: Callable[..., None], *arrays: NDArray[Any], count: int) -> None:
     """Run a kernel of ``elementwise`` over arrays of ``count`` numbers, inputs first."""
-    places = (array.ctypes.data for array in arrays)
-    workers.launch(function, *places, count, tasks=-(-count // BLOCK), work=COST * count)
+    workers.launch(function, *arrays, count, tasks=-(-count // BLOCK), work=COST * count)

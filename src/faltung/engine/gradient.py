@@ -4,9 +4,9 @@
 
 The tile: R inputs times V vectors of outputs stay in registers while the pixels pass by; one pixel takes R broadcasts
 of x, V loads of dy and R*V fused multiply-adds. So that all loads come from neighbouring lines, a band of pixels is
-copied first: x into panels of R channels, dy into a panel of one block of outputs. Each number copied serves taps *
-outputs or taps * channels multiply-adds. Pixels whose tap lies in the padding are left out of the loops, so padding
-costs nothing.
+copied first: x into panels of R channels, dy into a panel of one block of outputs, unless it lies so. Each number
+copied serves taps * outputs or taps * channels multiply-adds. Pixels whose tap lies in the padding are left out of the
+loops, so padding costs nothing.
 
 Where channels are few, the taps of a row and their channels, side by side in memory, are the inputs (``joined``); the
 panel is then the padded row itself. A task is a slice of examples and a few blocks of outputs; each slice has sums of
@@ -16,6 +16,7 @@ its own.
 from dataclasses import dataclass
 
 from faltung.engine.correlate import SIZES, Rows, inside, pad, zero
+from faltung.engine.lanes import AHEAD
 from faltung.engine.language import INDEX, Function, Value, pointer
 from faltung.engine.machine import Machine
 
@@ -28,6 +29,7 @@ class Sums:
     vectors: int
     inputs: int
     joined: bool
+    registers: int
 
     @property
     def block(self) -> int:
@@ -64,11 +66,14 @@ def schedule(rows: Rows, machine: Machine) -> Sums:
         if vectors * most + vectors + 1 <= machine.registers
     ]
     vectors, most = min(choices, key=cycles)
-    return Sums(lanes, vectors, most, joined)
+    return Sums(lanes, vectors, most, joined, machine.registers)
 
 
 def tile(rows: Rows, plan: Sums, inputs: int) -> Function:
-    """Add a box of pixels (examples, rows, columns) to ``inputs`` times one block of sums."""
+    """Add a box of pixels (examples, rows, columns) to ``inputs`` times one block of sums.
+
+    Where these are too few to hide a multiply-add's latency, up to four pixels in turn have sums of their own.
+    """
     kind, lanes, vectors = rows.kind, plan.lanes, range(plan.vectors)
     step = rows.stride * rows.x_pixel if plan.joined else plan.panel * (1 if thinned(rows) else rows.stride)
     f = Function(
@@ -77,22 +82,30 @@ def tile(rows: Rows, plan: Sums, inputs: int) -> Function:
         x_example=INDEX, x_row=INDEX, dy_example=INDEX, dy_row=INDEX,
     )  # fmt: skip
     x, dy, dw, examples, height, width, x_example, x_row, dy_example, dy_row = f.arguments
-    acc = [
-        [f.variable(f"acc{r}_{v}", f.load(dw, r * plan.block + v * lanes, lanes)) for v in vectors]
-        for r in range(inputs)
-    ]
+    sums = inputs * plan.vectors
+    turns = 1 if sums >= 8 else min(4, (plan.registers - 1 - plan.vectors) // sums)
+    acc = [[f.variable(f"acc{r}_{v}", 0.0, kind.times(lanes)) for v in vectors] for r in range(turns * inputs)]
     with f.loop("n", examples) as n, f.loop("h", height) as h:
         x_h, dy_h = f.at(x, n * x_example + h * x_row), f.at(dy, n * dy_example + h * dy_row)
-        with f.loop("t", width) as t:
-            x_t, dy_t = f.at(x_h, t * step), f.at(dy_h, t * plan.block)
-            errors = [f.load(dy_t, v * lanes, lanes, name="dy") for v in vectors]
-            for r in range(inputs):
-                pixel = f.broadcast(f.load(x_t, r, name=f"x{r}"), lanes)
-                for v in vectors:
-                    acc[r][v].set(f.fma(pixel, errors[v], acc[r][v].value))
+        whole = width // turns * turns
+        for begin, end, pixels in ((0, whole, turns), (whole, width, 1))[: 1 if turns == 1 else 2]:
+            with f.loop("t", end, begin, step=pixels) as t:
+                x_t, dy_t = f.at(x_h, t * step), f.at(dy_h, t * plan.block)
+                if in_place(rows, plan):
+                    for line in range(0, pixels * plan.block, lanes):
+                        f.prefetch(dy_t, line + AHEAD // kind.size)
+                for p in range(pixels):
+                    errors = [f.load(dy_t, p * plan.block + v * lanes, lanes, name="dy") for v in vectors]
+                    for r in range(inputs):
+                        pixel = f.broadcast(f.load(x_t, p * step + r, name=f"x{r}"), lanes)
+                        for total, error in zip(acc[p * inputs + r], errors, strict=True):
+                            total.set(f.fma(pixel, error, total.value))
     for r in range(inputs):
         for v in vectors:
-            f.store(acc[r][v].value, dw, r * plan.block + v * lanes)
+            total = f.load(dw, r * plan.block + v * lanes, lanes)
+            for part in acc[r::inputs]:
+                total = total + part[v].value
+            f.store(total, dw, r * plan.block + v * lanes)
     return f
 
 
@@ -100,8 +113,8 @@ def gradient(name: str, rows: Rows, plan: Sums, machine: Machine) -> list[Functi
     """The driver, after the tiles that it uses.
 
     Arguments: run-time sizes (``SIZES``), x, dy, packed sums, all examples, those in a slice and those that are
-    copied together, how few blocks of outputs are a task, a worker's scratch, and the tasks to do. Sums lie as
-    [slice][group of channels][block of outputs][outer taps][tap][input][output in the block].
+    copied together, how few blocks of outputs are a task, whether sums begin at 0, a worker's scratch, and the tasks to
+    do. Sums lie as [slice][group of channels][block of outputs][outer taps][tap][input][output in the block].
     """
     kind = rows.kind
     count = rows.inputs * (rows.taps if plan.joined else 1)
@@ -109,9 +122,9 @@ def gradient(name: str, rows: Rows, plan: Sums, machine: Machine) -> list[Functi
     f = Function(
         name,
         sizes=pointer(INDEX), x=pointer(kind), dy=pointer(kind), sums=pointer(kind), examples=INDEX, share=INDEX,
-        together=INDEX, few=INDEX, scratch=pointer(kind), first=INDEX, last=INDEX,
+        together=INDEX, few=INDEX, fresh=INDEX, scratch=pointer(kind), first=INDEX, last=INDEX,
     )  # fmt: skip
-    sizes, x, dy, sums, examples, share, together, few, scratch, first, last = f.arguments
+    sizes, x, dy, sums, examples, share, together, few, fresh, scratch, first, last = f.arguments
     size = {field: f.load(sizes, number, name=field) for number, field in enumerate(SIZES)}
     blocks = -(-rows.outputs // plan.block)
     packed = size["d_taps"] * size["h_taps"] * (rows.taps * rows.inputs * plan.block)
@@ -122,7 +135,8 @@ def gradient(name: str, rows: Rows, plan: Sums, machine: Machine) -> list[Functi
         block_first = some * few
         block_last = f.min(block_first + few, blocks)
         dw = f.at(sums, (part * size["groups"] + group) * blocks * packed)
-        zero(f, kind, f.at(dw, block_first * packed), (block_last - block_first) * packed, plan.lanes)
+        with f.where(fresh > 0):
+            zero(f, kind, f.at(dw, block_first * packed), (block_last - block_first) * packed, plan.lanes)
         begin, stop = part * share, f.min(part * share + share, examples)
         with f.loop("d", size["depth"]) as d, f.loop("band", size["bands"]) as band:
             low = band * size["band"]
@@ -147,9 +161,14 @@ def gradient(name: str, rows: Rows, plan: Sums, machine: Machine) -> list[Functi
                     with f.loop("block", block_last, block_first) as block:
                         outputs = f.constant(rows.outputs) - block * plan.block
                         dy_block = f.at(dy_n, block * plan.block)
-                        _gather_errors(f, rows, plan, size, dy_block, scratch, box, height, outputs)
-                        _taps(f, rows, plan, tiles, size, panel, scratch, f.at(dw, block * packed), box, place)
+                        errors = _gather_errors(f, rows, plan, size, dy_block, scratch, box, height, outputs)
+                        _taps(f, rows, plan, tiles, size, panel, errors, f.at(dw, block * packed), box, place)
     return [*tiles.values(), f]
+
+
+def in_place(rows: Rows, plan: Sums) -> bool:
+    """Does dy lie as tiles read it? Then it is not copied."""
+    return rows.outputs == rows.y_pixel == plan.block
 
 
 def thinned(rows: Rows) -> bool:
@@ -159,22 +178,28 @@ def thinned(rows: Rows) -> bool:
 
 Place = tuple[Value, Value, Value, Value]
 """A depth tap, the plane that output reads first, the first output row of the band, and how many rows it has."""
+Errors = tuple[Value, Value, Value]
+"""Where a block of dy begins, and the numbers from one example and row to the next."""
 
 
 def _gather_errors(
     f: Function, rows: Rows, plan: Sums, size: dict[str, Value], dy: Value, panel: Value, box: Value, height: Value,
     outputs: Value,
-) -> None:  # fmt: skip
-    """panel[example][row][pixel][output of the block] = dy, with zeros beyond the last output."""
+) -> Errors:  # fmt: skip
+    """panel[example][row][pixel][output of the block] = dy, with zeros beyond the last output, unless it lies so."""
+    if in_place(rows, plan):
+        return dy, size["y_example"], size["y_row"]
+    row = size["width"] * plan.block
     ragged = rows.outputs % plan.block != 0
     masks = [f.first_lanes(outputs - v * plan.lanes, plan.lanes) if ragged else None for v in range(plan.vectors)]
     with f.loop("n", box) as n, f.loop("h", height) as h:
         source = f.at(dy, n * size["y_example"] + h * size["y_row"])
-        target = f.at(panel, (n * height + h) * size["width"] * plan.block)
+        target = f.at(panel, (n * height + h) * row)
         with f.loop("t", size["width"]) as t:
             for v, mask in enumerate(masks):
                 numbers = f.load(source, t * rows.y_pixel + v * plan.lanes, plan.lanes, mask)
                 f.store(numbers, target, t * plan.block + v * plan.lanes)
+    return panel, height * row, row
 
 
 @dataclass(frozen=True)
@@ -243,14 +268,14 @@ def _reads(f: Function, size: dict[str, Value], low: Value, height: Value) -> tu
 
 
 def _taps(
-    f: Function, rows: Rows, plan: Sums, tiles: dict[int, Function], size: dict[str, Value], panel: _Panel, dy: Value,
-    dw: Value, box: Value, place: Place,
+    f: Function, rows: Rows, plan: Sums, tiles: dict[int, Function], size: dict[str, Value], panel: _Panel,
+    errors: Errors, dw: Value, box: Value, place: Place,
 ) -> None:  # fmt: skip
     """Add what every tap of one plane sees, over the pixels for which it lies inside the input."""
     kd, _, low, height = place
     count = rows.inputs * (rows.taps if plan.joined else 1)
     rest = count % plan.inputs
-    dy_row = size["width"] * plan.block
+    dy, dy_example, dy_row = errors
     with f.loop("kh", size["h_taps"]) as kh:
         reach = size["h_start"] + kh * size["h_dilation"]
         h_from, h_to = _valid(f, reach, size["h_stride"], size["x_height"], low, low + height)
@@ -276,7 +301,7 @@ def _taps(
                 x = f.at(panel.x, at + row * panel.row)
                 f.call(
                     tiles[wide], x, dy_k, f.at(dw_k, begin * plan.block), box, h_to - h_from, t_to - t_from,
-                    panel.example, panel.row * (size["h_stride"] // panel.every), height * dy_row, dy_row,
+                    panel.example, panel.row * (size["h_stride"] // panel.every), dy_example, dy_row,
                 )  # fmt: skip
 
             with f.loop("r", count - rest, step=plan.inputs) as r:

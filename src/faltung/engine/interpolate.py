@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from faltung.engine.elementwise import BLOCK, TASK, sweep
 from faltung.engine.lanes import Part, blocks, parts, pitches
 from faltung.engine.language import INDEX, Function, Type, Value, pointer
+from faltung.engine.recording import constant
 
 VECTORS = 4
 """Vectors of channels that are summed side by side."""
@@ -76,7 +77,7 @@ def numbers(matrices: Sequence[Matrix], channels: int, dtype: Any) -> tuple[NDAr
         at, entry = at + count + 1, entry + len(matrix.columns)
     whole = [np.array(head), table.ravel(), *starts, *(matrix.columns for matrix in matrices)]
     weights = np.concatenate([matrix.weights for matrix in matrices]).astype(dtype)
-    return np.concatenate(whole).astype(np.int64), weights, len(table)
+    return constant(np.concatenate(whole).astype(np.int64)), constant(weights), len(table)
 
 
 def interpolate(kind: Type, along: Along, masks: bool) -> Function:

@@ -1,9 +1,10 @@
 """One correlation of rows, or its gradient, on given sizes: memory is laid out, weights are packed, workers are sent.
 
-Everything here speaks of three axes (those that are missing have size 1) and of addresses.
+Everything here speaks of three axes (those that are missing have size 1), and of places: an array and how many bytes
+behind its first number. What follows from the sizes is found once, so that a call costs no more than its launches.
 """
 
-import ctypes
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -11,10 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faltung.engine import arena, boxes, correlate, depthwise, gradient, pack, workers
+from faltung.engine import arena, boxes, correlate, depthwise, elementwise, pack, workers
+from faltung.engine import gradient as gradients
 from faltung.engine.compile import Code, compile
 from faltung.engine.correlate import SIZES, Rows
 from faltung.engine.machine import host
+from faltung.engine.recording import Fresh, Slices, constant, sliced
+from faltung.engine.slices import added
 
 Array = NDArray[Any]
 
@@ -73,11 +77,11 @@ def convolver(rows: Rows, outer: int, machine: str | None = None) -> tuple[corre
 
 
 @cache
-def summer(rows: Rows, machine: str | None = None) -> tuple[gradient.Sums, Code]:
+def summer(rows: Rows, machine: str | None = None) -> tuple[gradients.Sums, Code]:
     """The code that sums the gradient over such rows, and puts it in order."""
     here = host(machine)
-    plan = gradient.schedule(rows, here)
-    functions = [*gradient.gradient("gradient", rows, plan, here), pack.unpack("unpack", rows, plan)]
+    plan = gradients.schedule(rows, here)
+    functions = [*gradients.gradient("gradient", rows, plan, here), pack.unpack("unpack", rows, plan)]
     return plan, compile(functions, {"gradient", "unpack"}, here)
 
 
@@ -95,6 +99,10 @@ def separate_summer(rows: Rows, h_taps: int, machine: str | None = None) -> Code
     return compile([depthwise.gradient("gradient", rows, h_taps, depthwise.schedule(rows, here))], {"gradient"}, here)
 
 
+Place = tuple[Array, int]
+"""An array, and bytes behind its first number."""
+
+
 @dataclass(frozen=True)
 class Call:
     """A correlation on given sizes."""
@@ -107,81 +115,116 @@ class Call:
     taps: Taps
     groups: int = 1
 
-    def correlate(self, x: int, w: int, bias: Array | None, y: int) -> None:
-        """y = correlate(x, w) + bias; x, w and y are addresses."""
+    def correlate(self, x: Place, w: Place, bias: Array | None, y: Place) -> None:
+        """y = correlate(x, w) + bias."""
+        start = self._zeros if bias is None else np.ascontiguousarray(bias)
         if self.rows.depthwise:
-            self._correlate_separately(x, w, bias, y)
+            numbers, count, scratch = self._boxes
+            workers.launch(
+                separate(self.rows).functions["correlate"], numbers, x, w, y, start, *self._steps[2:5],
+                tasks=count, work=self._work, scratch=scratch,
+            )  # fmt: skip
             return
-        rows, (d, h, _) = self.rows, self.axes
-        tile, code = convolver(rows, d.taps * h.taps)
-        blocks = -(-rows.outputs // tile.block)
-        count = d.taps * h.taps * rows.taps * rows.inputs * blocks * tile.block * self.groups
-        packed = arena.empty((count,), self.dtype)
-        start = np.zeros((self.groups, blocks * tile.block), self.dtype)
-        if bias is not None:
-            start[:, : rows.outputs] = bias.reshape(self.groups, rows.outputs)
-        numbers, scratch, _ = self._sizes
+        functions, blocks, count = self._convolver
+        packed = arena.empty((count,), self._dtype)
+        workers.launch(functions["pack"], w, packed, *self._steps, tasks=blocks, work=count)
+        numbers, scratch = self._sizes
         workers.launch(
-            code.functions["pack"], w, packed.ctypes.data, *self._taps(), tasks=blocks * self.groups, work=count
-        )
-        workers.launch(
-            code.functions["correlate"], numbers.ctypes.data, x, packed.ctypes.data, y, start.ctypes.data,
-            tasks=int(numbers[0]), work=self.work, scratch=scratch,
+            functions["correlate"], numbers, x, packed, y, start, tasks=int(numbers[0]), work=self._work,
+            scratch=scratch,
         )  # fmt: skip
 
-    def gradient(self, x: int, dy: int, dw: int) -> None:
-        """dw = the sum over all pixels of x dy; x, dy and dw are addresses."""
+    @cached_property
+    def slices(self) -> tuple[int, int]:
+        """How many slices a gradient falls into, and how many examples (boxes, where channels go by themselves) each.
+
+        There are fewer where the sums would be large.
+        """
         if self.rows.depthwise:
-            self._gradient_separately(x, dy, dw)
+            examples, most = self._boxes[1], SLICES
+        else:
+            examples, most = self.examples, SUMS // (self._summer[2] * self.rows.kind.size)
+        share = -(-examples // max(1, min(examples, SLICES, most)))
+        return -(-examples // share), share
+
+    def sums(self, slices: int) -> Array:
+        """Memory for the sums of so many slices."""
+        count = self._all_taps * self.rows.outputs if self.rows.depthwise else self._summer[2]
+        return arena.sums((slices, count), self._dtype)
+
+    def add(self, x: Place, dy: Place, sums: Array, *, fresh: bool) -> None:
+        """sums[slice] = the sum over the slice's pixels of x dy; and what is there, if they are not ``fresh``."""
+        slices = len(sums)
+        begins = Fresh(1) if fresh else 0
+        if self.rows.depthwise:
+            numbers, count, scratch = self._boxes
+            share = -(-count // slices)
+            workers.launch(
+                separate_summer(self.rows, self.axes[1].taps).functions["gradient"], numbers, x, dy, sums, count, share,
+                begins, tasks=-(-count // share), work=self._work, scratch=scratch,
+            )  # fmt: skip
             return
-        rows, (d, h, w) = self.rows, self.axes
-        plan, code = summer(rows)
-        blocks = -(-rows.outputs // plan.block)
-        count = d.taps * h.taps * rows.taps * rows.inputs * plan.block
-        most = SUMS // (self.groups * blocks * count * rows.kind.size)
-        slices = max(1, min(self.examples, SLICES, most))
         share = -(-self.examples // slices)
-        slices = -(-self.examples // share)
-        few = -(-blocks // min(blocks, -(-SLICES // (slices * self.groups))))
-        sums = arena.empty((slices * blocks * self.groups, count), self.dtype)
-        numbers, _, band = self._sizes
+        together, few, ranges, scratch = self._cut(slices)
+        workers.launch(
+            self._summer[0]["gradient"], self._sizes[0], x, dy, sums, self.examples, share, together, few, begins,
+            tasks=-(-self.examples // share) * self.groups * ranges, work=self._work, scratch=scratch,
+        )  # fmt: skip
+
+    def finish(self, sums: Array, dw: Array) -> None:
+        """dw = the slices together, added in their order."""
+        slices, count = sums.shape
+        if self.rows.depthwise:
+            blocks = -(-count // elementwise.BLOCK)
+            kernel = elementwise.code(added, self._dtype)
+            workers.launch(kernel, sums, dw, Slices(slices), count, tasks=blocks, work=slices * count)
+            return
+        functions, blocks, _ = self._summer
+        workers.launch(
+            functions["unpack"], sums, dw, Slices(slices), self.groups, *self._steps, tasks=blocks, work=slices * count
+        )
+
+    @cached_property
+    def _convolver(self) -> tuple[Mapping[str, Callable[..., None]], int, int]:
+        """The kernels that pack and convolve, the blocks of outputs of all groups, and the packed weights."""
+        tile, code = convolver(self.rows, self.axes[0].taps * self.axes[1].taps)
+        blocks = -(-self.rows.outputs // tile.block) * self.groups
+        return code.functions, blocks, self._all_taps * self.rows.inputs * blocks * tile.block
+
+    @cached_property
+    def _summer(self) -> tuple[Mapping[str, Callable[..., None]], int, int]:
+        """The kernels that add and unpack, the blocks of outputs of all groups, and the numbers of a slice."""
+        plan, code = summer(self.rows)
+        blocks = -(-self.rows.outputs // plan.block) * self.groups
+        return code.functions, blocks, self._all_taps * self.rows.inputs * blocks * plan.block
+
+    @cached_property
+    def _cuts(self) -> dict[tuple[int, bool], tuple[int, int, int, int]]:
+        return {}
+
+    def _cut(self, slices: int) -> tuple[int, int, int, int]:
+        """How a gradient is cut: ``_cut_anew``, remembered."""
+        key = slices, sliced()
+        if key not in self._cuts:
+            self._cuts[key] = self._cut_anew(slices, SLICES // slices if not key[1] else 1)
+        return self._cuts[key]
+
+    def _cut_anew(self, slices: int, wanted: int) -> tuple[int, int, int, int]:
+        """Examples that are copied together, blocks of outputs in a task, tasks of a slice and group, and scratch.
+
+        ``wanted`` are the tasks that a slice should have, if it has so many groups and blocks.
+        """
+        rows, (_, h, w), plan = self.rows, self.axes, summer(self.rows)[0]
+        blocks = self._summer[1] // self.groups
+        few = -(-blocks // min(blocks, max(1, -(-wanted // self.groups))))
         # One example's share of the copies: of dy a block of outputs, of x one plane of a group's channels.
+        band = self._band
         high = min((band - 1) * h.stride + (h.taps - 1) * h.dilation + 1, h.size)
         wide = w.reach * rows.x_pixel if plan.joined else w.size * (-(-rows.inputs // plan.panel) * plan.panel)
         one = rows.kind.size * (band * w.output * plan.block + high * wide)
+        share = -(-self.examples // slices)
         together = max(1, min(share, host().l2 // 3 // one)) if band == h.output else 1
-        workers.launch(
-            code.functions["gradient"], numbers.ctypes.data, x, dy, sums.ctypes.data, self.examples, share,
-            together, few,
-            tasks=slices * self.groups * -(-blocks // few), work=self.work,
-            scratch=together * one + 4 * plan.lanes * rows.kind.size,
-        )  # fmt: skip
-        workers.launch(
-            code.functions["unpack"], sums.ctypes.data, dw, slices, self.groups, *self._taps(),
-            tasks=blocks * self.groups, work=slices * sums.size,
-        )  # fmt: skip
-
-    def _correlate_separately(self, x: int, w: int, bias: Array | None, y: int) -> None:
-        numbers, count, scratch = self._boxes
-        start = np.zeros(self.rows.outputs, self.dtype) if bias is None else np.ascontiguousarray(bias)
-        workers.launch(
-            separate(self.rows).functions["correlate"], numbers.ctypes.data, x, w, y, start.ctypes.data,
-            self.taps.d, self.taps.h, self.taps.w, tasks=count, work=self.work, scratch=scratch,
-        )  # fmt: skip
-
-    def _gradient_separately(self, x: int, dy: int, dw: int) -> None:
-        numbers, count, scratch = self._boxes
-        d, h, w = self.axes
-        share = -(-count // SLICES)
-        sums = arena.empty((-(-count // share), d.taps * h.taps * w.taps * self.rows.outputs), self.dtype)
-        sums[...] = 0
-        workers.launch(
-            separate_summer(self.rows, h.taps).functions["gradient"], numbers.ctypes.data, x, dy, sums.ctypes.data,
-            count, share, tasks=len(sums), work=self.work, scratch=scratch,
-        )  # fmt: skip
-        for part in sums[1:]:
-            sums[0] += part
-        ctypes.memmove(dw, sums.ctypes.data, sums[0].nbytes)
+        return together, few, -(-blocks // few), together * one + 4 * plan.lanes * rows.kind.size
 
     @cached_property
     def _boxes(self) -> tuple[Array, int, int]:
@@ -189,34 +232,47 @@ class Call:
         here, x, y = host(), self.x, self.y
         steps = (x.example, x.plane, x.row, y.example, y.plane, y.row)
         numbers, count, scratch = boxes.layout(self.rows, here.lanes(self.rows.kind.size), self.axes, steps, here.l2)
-        return np.array(numbers, np.int64), self.examples * count, scratch
-
-    @property
-    def dtype(self) -> Any:
-        """NumPy's name for the kind of numbers."""
-        return np.dtype(f"float{8 * self.rows.kind.size}")
+        return constant(np.array(numbers, np.int64)), self.examples * count, scratch
 
     @cached_property
-    def work(self) -> int:
+    def _zeros(self) -> Array:
+        """The bias where there is none."""
+        return constant(np.zeros(self.groups * self.rows.outputs, self._dtype))
+
+    @property
+    def _dtype(self) -> Any:
+        return self.rows.kind.dtype
+
+    @cached_property
+    def _all_taps(self) -> int:
+        d, h, _ = self.axes
+        return d.taps * h.taps * self.rows.taps
+
+    @cached_property
+    def _work(self) -> int:
         """Multiply-adds."""
         d, h, w = self.axes
         pixels = self.examples * d.output * h.output * w.output
-        return pixels * d.taps * h.taps * self.rows.taps * self.rows.inputs * self.rows.outputs * self.groups
+        return pixels * self._all_taps * self.rows.inputs * self.rows.outputs * self.groups
 
-    def _taps(self) -> tuple[int, ...]:
+    @cached_property
+    def _steps(self) -> tuple[int, ...]:
+        """How ``pack`` and ``unpack`` find their way in w."""
         d, h, _ = self.axes
         taps = self.taps
         return d.taps, h.taps, taps.d, taps.h, taps.w, taps.input, taps.output, taps.group
 
     @cached_property
-    def _sizes(self) -> tuple[Array, int, int]:
-        """The run-time numbers, the bytes of scratch of one worker, and the rows of a band.
+    def _band(self) -> int:
+        """A band of rows is as high as lets its input and output lie in a quarter of the L2 cache together."""
+        rows, (_, h, w) = self.rows, self.axes
+        row_bytes = rows.kind.size * (w.output * rows.outputs + w.reach * rows.inputs * h.stride)
+        return max(1, min(h.output, host().l2 // 4 // max(row_bytes, 1)))
 
-        A band of rows is as high as lets its input and output lie in a quarter of the L2 cache together.
-        """
-        rows, (d, h, w) = self.rows, self.axes
-        row_bytes = rows.kind.size * (w.output * rows.y_pixel + w.reach * rows.x_pixel * h.stride)
-        band = max(1, min(h.output, host().l2 // 4 // max(row_bytes, 1)))
+    @cached_property
+    def _sizes(self) -> tuple[Array, int]:
+        """The run-time numbers, and the bytes of scratch of one worker."""
+        rows, (d, h, w), band = self.rows, self.axes, self._band
         bands = -(-h.output // band)
         numbers = {
             "tasks": self.examples * self.groups * d.output * bands,
@@ -231,5 +287,17 @@ class Call:
             "x_pixel": self.x.pixel, "y_pixel": self.y.pixel,
         }  # fmt: skip
         high = min((band - 1) * h.stride + (h.taps - 1) * h.dilation + 1, h.size)
-        scratch = d.taps * high * w.reach * rows.x_pixel * rows.kind.size if rows.padded else 0
-        return np.array([numbers[name] for name in SIZES], np.int64), scratch, band
+        scratch = d.taps * high * w.reach * rows.inputs * rows.kind.size if rows.padded else 0
+        return constant(np.array([numbers[name] for name in SIZES], np.int64)), scratch
+
+
+def gradient(calls: Sequence[tuple[Call, Place, Place]], dw: Array) -> None:
+    """dw = the sum over all pixels of x dy, of calls (and their x and dy) that differ in size alone, the largest first.
+
+    Each slice of examples has sums of its own; the later calls add to the first slice.
+    """
+    first = calls[0][0]
+    sums = first.sums(1 if sliced() else first.slices[0])
+    for number, (call, x, dy) in enumerate(calls):
+        call.add(x, dy, sums if number == 0 else sums[:1], fresh=number == 0)
+    first.finish(sums, dw)

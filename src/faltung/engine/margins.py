@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from faltung.engine.elementwise import BLOCK, TASK
 from faltung.engine.lanes import Part, blocks, copy, fill, parts, pitches
 from faltung.engine.language import INDEX, Function, Type, Value, pointer
+from faltung.engine.recording import constant
 
 VECTORS = 8
 """Vectors of one block of a pixel's channels."""
@@ -45,7 +46,7 @@ def numbers(
     for size, count in zip(sizes, counts, strict=True):
         head += [size, count, at]
         at += count
-    return np.concatenate([np.array(head), *sources]).astype(np.int64), bands
+    return constant(np.concatenate([np.array(head), *sources]).astype(np.int64)), bands
 
 
 def surround(kind: Type, margins: Margins, masks: bool) -> Function:

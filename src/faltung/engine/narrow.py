@@ -30,9 +30,10 @@ from faltung.engine.correlate import inside
 from faltung.engine.depthwise import within
 from faltung.engine.lanes import fill, parts
 from faltung.engine.language import INDEX, Function, Type, Value, Variable, pointer
-from faltung.engine.launch import Axis, Steps, Taps
+from faltung.engine.launch import Axis, Place, Steps, Taps
 from faltung.engine.machine import Machine, host
 from faltung.engine.pack import STEPS
+from faltung.engine.recording import constant
 
 Array = NDArray[Any]
 
@@ -313,19 +314,24 @@ class Call:
         there = h.size * w.size * (0.55 * rows.inputs * reach * -(-rows.outputs // plan.lanes) + 30)
         return here < there
 
-    def correlate(self, x: int, w: int, bias: Array | None, y: int) -> None:
-        """y = x spread by w, + bias; x, w and y are addresses."""
+    def correlate(self, x: Place, w: Place, bias: Array | None, y: Place) -> None:
+        """y = x spread by w, + bias."""
         rows, taps, (d, h, _) = self.rows, self.taps, self.axes
         plan, code = spreader(rows)
         tasks = self.groups * d.taps * plan.blocks
         packed = arena.empty((tasks * rows.inputs * plan.block,), rows.kind.dtype)
-        start = np.zeros(self.groups * rows.outputs, rows.kind.dtype) if bias is None else np.ascontiguousarray(bias)
+        start = self._zeros if bias is None else np.ascontiguousarray(bias)
         steps = (d.taps, h.taps, taps.d, taps.h, taps.w, taps.input, taps.output, taps.group)
-        workers.launch(code.functions["pack"], w, packed.ctypes.data, *steps, tasks=tasks, work=packed.size)
+        workers.launch(code.functions["pack"], w, packed, *steps, tasks=tasks, work=packed.size)
         workers.launch(
-            code.functions["correlate"], self._sizes.ctypes.data, x, packed.ctypes.data, y, start.ctypes.data,
+            code.functions["correlate"], self._sizes, x, packed, y, start,
             tasks=int(self._sizes[0]), work=self.work, scratch=self._scratch(plan),
         )  # fmt: skip
+
+    @cached_property
+    def _zeros(self) -> Array:
+        """The bias where there is none."""
+        return constant(np.zeros(self.groups * self.rows.outputs, self.rows.kind.dtype))
 
     @cached_property
     def work(self) -> int:
@@ -368,4 +374,4 @@ class Call:
             "y_example": self.y.example, "y_plane": self.y.plane, "y_row": self.y.row,
             "ring": self._ring, "u_row": self._u_row(plan),
         }  # fmt: skip
-        return np.array([numbers[name] for name in SIZES], np.int64)
+        return constant(np.array([numbers[name] for name in SIZES], np.int64))

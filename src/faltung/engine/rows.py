@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from faltung.engine import workers
 from faltung.engine.elementwise import BLOCK, COST, TASK, Visit
 from faltung.engine.language import INDEX, Function, Type, Value
@@ -67,7 +65,6 @@ def _gathered(
 
 
 def launch(function: Callable[..., None], *arguments: Any, rows: int, length: int, band: int | None = None) -> None:
-    """Run a ``row_kernel``; its arguments may be arrays. ``band`` rows are a task."""
+    """Run a ``row_kernel``; ``band`` rows are a task."""
     band = band or max(1, BLOCK // max(length, 1))
-    places = (a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments)
-    workers.launch(function, *places, rows, length, band, tasks=-(-rows // band), work=COST * rows * length)
+    workers.launch(function, *arguments, rows, length, band, tasks=-(-rows // band), work=COST * rows * length)

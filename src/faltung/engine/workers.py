@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faltung.engine import arena, dispatch, processors
+from faltung.engine.recording import recorder
 from faltung.errors import SettingError
 
 SMALL = 200_000
@@ -132,10 +133,15 @@ def launch(
 ) -> None:
     """Do ``function(*arguments, scratch, first, last)`` for all tasks, with subnormal numbers flushed to zero.
 
-    ``function`` is one that ``compile`` has made; addresses among the arguments are whole numbers. ``work`` is an
-    estimate of all operations, ``scratch`` the bytes that one thread needs. At most ``threads`` work (by default
-    ``count()``), and the calling thread alone where the work is small, or another Python thread uses the workers now.
+    ``function`` is one that ``compile`` has made. A place among the arguments is an array, which stands for its first
+    number, an array and how many bytes behind that, or None. ``work`` is an estimate of all operations, ``scratch`` the
+    bytes that one thread needs. At most ``threads`` work (by default ``count()``), and the calling thread alone where
+    the work is small, or another Python thread uses the workers now. While somebody listens, the launch is noted, not
+    done (see ``recording``).
     """
+    if (listener := recorder()) is not None:
+        listener.launch(function, arguments, tasks, work, scratch)
+        return
     team, kernel = _team, dispatch.kernel(function)
     helpers, few = 0, max(1, tasks)
     if work >= SMALL and tasks > 1:
@@ -145,8 +151,32 @@ def launch(
         helpers = min(threads - 1, len(team.posts))
         few = max(1, min(tasks // (8 * threads), int(tasks * SMALL / max(work, 1))))
     size = -(-scratch // arena.LINE) * arena.LINE
-    memory, job = arena.scratch(size * (helpers + 1)), kernel.job(tasks, few, arguments)
+    memory, job = arena.scratch(size * (helpers + 1)), kernel.job(tasks, few, [*map(_number, arguments)])
     dispatch.share(team.place, team.posts, helpers, kernel, job, memory.address, size)
+
+
+def perform(jobs: int, many: int, numbers: int, work: float, scratch: int) -> None:
+    """Do the jobs of a program; ``work`` is an estimate of all operations, ``scratch`` what one thread needs."""
+    team, helpers = _team, 0
+    if work >= SMALL and (threads := count()) > 1:
+        if work >= WAKING:
+            team.call(threads - 1)
+        helpers = min(threads - 1, len(team.posts))
+    size = -(-scratch // arena.LINE) * arena.LINE
+    memory = arena.scratch(size * (helpers + 1))
+    dispatch.perform(jobs, many, numbers, team.place, team.posts, helpers, memory.address, size)
+
+
+def _number(argument: Any) -> Any:
+    """An argument as machine code takes it."""
+    kind = type(argument)
+    if kind is int or kind is float:
+        return argument
+    if kind is np.ndarray:
+        return arena.address(argument)
+    if kind is tuple:
+        return arena.address(argument[0]) + argument[1]
+    return 0 if argument is None else argument
 
 
 def count() -> int:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from faltung.network.network import Network
 
 Arrays = Mapping[str, Array]
+Slots = Mapping[str, Mapping[str, Array]]
+"""What an optimiser remembers: by the name of the slot, then by that of the parameter."""
 Goals = Mapping[str, tuple[Cost, Any, Any]]
 """For each output: its cost, the target, and the weight of the examples (or None)."""
 
@@ -51,8 +53,47 @@ class Backward:
     state: dict[str, Array]
 
 
+@dataclass(frozen=True)
+class Update:
+    """How a parameter w moves by its gradient dw, as formulas for each entry, done one after the other.
+
+    A formula has the name of what it gives: w, a slot (what an optimiser remembers of each parameter), or something
+    that later ones read. It reads w, dw, slots as old_mean and new_mean, and ``numbers``, which are those of one step.
+    """
+
+    formulas: tuple[tuple[str, str], ...]
+    numbers: Mapping[str, float]
+
+
+class Optimiser(Protocol):
+    """What a training step asks of an optimiser; see ``faltung.training.optimisers.Optimiser``."""
+
+    remembers: Any
+    """The names of the slots."""
+
+    def update(self, params: Params, gradients: Params, slots: Any, step: int) -> tuple[Any, Any]:
+        """All parameters, those that have a gradient moved, and their slots."""
+        ...
+
+    def formulas(self, step: int) -> Update | None:
+        """The same as formulas, if there are any."""
+        ...
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training step gives: the cost before it, and parameters (and states) and slots after it.
+
+    Example: see ``Network.train_step``.
+    """
+
+    cost: float
+    params: dict[str, Array]
+    slots: dict[str, dict[str, Array]]
+
+
 class Executor(Protocol):
-    """The four things that a network asks for. Inputs are admitted and converted before."""
+    """What a network asks for. Inputs are admitted and converted before."""
 
     def predict(self, network: "Network", params: Params, inputs: Arrays, run: Run) -> dict[str, Array]:
         """The outputs alone."""
@@ -85,6 +126,19 @@ class Executor(Protocol):
         per_example: bool,
     ) -> Backward:
         """Forward, costs and backward in one."""
+        ...
+
+    def train_step(
+        self,
+        network: "Network",
+        params: Params,
+        slots: Slots,
+        inputs: Arrays,
+        goals: Goals,
+        run: Run,
+        optimiser: Optimiser,
+    ) -> Trained:
+        """Backpropagation, and the optimiser's update."""
         ...
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from faltung.elements.costs import Cost
 from faltung.elements.element import Array, Element, Params, Run, example
 from faltung.errors import at
-from faltung.network.executors import Arrays, Backward, Forward, Goals
+from faltung.network.executors import Arrays, Backward, Forward, Goals, Optimiser, Slots, Trained
 
 if TYPE_CHECKING:
     from faltung.network.network import Network, Step
@@ -35,8 +35,18 @@ class Functions(Protocol):
         """See ``Element.error``."""
         ...
 
-    def gradient(self, element: Element, params: Params, kept: Any, dy: Array) -> dict[str, Array]:
-        """See ``Element.gradient``."""
+    def backward(
+        self, element: Element, params: Params, kept: Any, dy: Array, *, error: bool
+    ) -> tuple[Any, dict[str, Array]]:
+        """See ``Element.error`` (None, where it is not asked for) and ``Element.gradient``."""
+        ...
+
+    def renew(self, element: Element, params: Params, kept: Any) -> dict[str, Array]:
+        """See ``Element.renew``."""
+        ...
+
+    def add(self, a: Array, b: Array) -> Array:
+        """a + b, of the same shape."""
         ...
 
     def cost(self, cost: Cost, y: Array, target: Array, weight: Any) -> tuple[float, Array]:
@@ -71,7 +81,7 @@ class Layerwise:
             for step in network.steps:
                 values[step.name], kept[step.name] = self._forward(step, params, values, run)
                 if run.training and step.states:
-                    new = step.element.renew(step.local(params), kept[step.name])
+                    new = self.functions.renew(step.element, step.local(params), kept[step.name])
                     state |= {step.states[short]: value for short, value in new.items()}
         return Forward(values, state, kept)
 
@@ -94,15 +104,17 @@ class Layerwise:
                     continue
                 dy = errors[step.name] if step.name in keep else errors.pop(step.name)
                 kept, local = forward.kept[step.name], step.local(params)
-                for short, dw in self._gradient(step, local, kept, dy, per_example).items():
+                error = not wanted.isdisjoint(step.sources)
+                with at(step.name):
+                    dx, shares = self._backward(step, local, kept, dy, error, per_example)
+                for short, dw in shares.items():
                     name = step.parameters[short]
-                    gradients[name] = gradients[name] + dw if name in gradients else dw
-                if wanted.isdisjoint(step.sources):
+                    gradients[name] = self.functions.add(gradients[name], dw) if name in gradients else dw
+                if not error:
                     continue
-                dx = self.functions.error(step.element, local, kept, dy)
                 for source, share in zip(step.sources, dx if isinstance(dx, tuple) else (dx,), strict=True):
                     if share is not None:
-                        errors[source] = errors[source] + share if source in errors else share
+                        errors[source] = self.functions.add(errors[source], share) if source in errors else share
         for name, parameter in network.parameters.items():
             if name not in gradients:
                 batch = next(iter(forward.values.values())).shape[:1] if per_example else ()
@@ -136,21 +148,40 @@ class Layerwise:
             back = self.backward(network, params, forward, errors, keep, per_example)
         return replace(back, cost=total)
 
+    def train_step(
+        self,
+        network: "Network",
+        params: Params,
+        slots: Slots,
+        inputs: Arrays,
+        goals: Goals,
+        run: Run,
+        optimiser: Optimiser,
+    ) -> Trained:
+        """Backpropagation, and the optimiser's update."""
+        back = self.backpropagate(network, params, inputs, goals, run, frozenset(), per_example=False)
+        moved, slots = optimiser.update(params, back.gradients, slots, run.step)
+        return Trained(back.cost, moved | back.state, slots)
+
     def _forward(self, step: "Step", params: Params, values: Arrays, run: Run) -> tuple[Array, Any]:
         inputs = tuple(values[source] for source in step.sources)
         x = inputs if step.element.arity != 1 else inputs[0]
         with at(step.name):
             return self.functions.forward(step.element, step.local(params), x, replace(run, node=step.name))
 
-    def _gradient(self, step: "Step", local: Params, kept: Any, dy: Array, per_example: bool) -> dict[str, Array]:
-        gradient = self.functions.gradient
+    def _backward(
+        self, step: "Step", local: Params, kept: Any, dy: Array, error: bool, per_example: bool
+    ) -> tuple[Any, dict[str, Array]]:
+        """dx, if it is asked for, and the gradients, of each example where that is asked for."""
+        backward = self.functions.backward
         if not per_example:
-            return gradient(step.element, local, kept, dy)
-        shares = [gradient(step.element, local, example(kept, n), dy[n : n + 1]) for n in range(len(dy))]
+            return backward(step.element, local, kept, dy, error=error)
+        dx = self.functions.error(step.element, local, kept, dy) if error else None
+        shares = [
+            backward(step.element, local, example(kept, n), dy[n : n + 1], error=False)[1] for n in range(len(dy))
+        ]
         stacked = {short: np.array([share[short] for share in shares], dy.dtype) for short in step.parameters}
-        return {
-            short: dw.reshape(len(dy), *local[short].shape) for short, dw in stacked.items()
-        }  # for no examples, too
+        return dx, {short: dw.reshape(len(dy), *local[short].shape) for short, dw in stacked.items()}
 
 
 def _wanted(network: "Network", keep: frozenset[str]) -> set[str]:

@@ -25,7 +25,7 @@ from faltung.errors import NetworkError, ShapeError, at
 from faltung.initial import draw
 from faltung.network.composite import Composite, Node
 from faltung.network.door import admit_goals, admit_inputs, admit_params, admit_shapes
-from faltung.network.executors import Backward, Forward, find
+from faltung.network.executors import Backward, Forward, Goals, Optimiser, Slots, Trained, find
 from faltung.network.table import table
 
 Keep = Literal["all"] | Iterable[str]
@@ -216,13 +216,53 @@ class Network:
         >>> each.gradients["dense.w"].tolist()
         [[[1.0], [3.0]], [[0.0], [0.0]]]
         """
+        goals = self._goals(cost, target, weight)
+        params, inputs = self._admit(params, x)
+        return self.compute.backpropagate(self, params, inputs, goals, run, self._names(keep), per_example)
+
+    def train_step(
+        self,
+        params: Params,
+        slots: Slots,
+        x: Any,
+        target: Any,
+        *,
+        cost: Cost | Mapping[str, Cost],
+        optimiser: Optimiser,
+        weight: Any = None,
+        run: Run = Run(training=True),
+    ) -> Trained:
+        """One step of training: backpropagation, and then the optimiser's update.
+
+        Arguments are those of ``backpropagate``; ``slots`` is what ``optimiser.slots(params)`` gives at first, and
+        afterwards what the step before gave. ``run.step`` counts the updates made before. Nothing is changed in place.
+        Raises: as ``backpropagate``.
+
+        >>> from faltung.elements import Affine, SquaredError
+        >>> from faltung.network import Chain
+        >>> from faltung.training import SGD
+        >>> net, sgd = Chain(dense=Affine(1)).on((2,)), SGD(0.1, momentum=0.5)
+        >>> params = {"dense.w": np.array([[1.0], [2.0]]), "dense.b": np.array([0.5])}
+        >>> x, target, slots = np.array([[1.0, 3.0]]), np.array([[5.5]]), sgd.slots(params)
+        >>> for step in range(3):
+        ...     run = Run(training=True, step=step)
+        ...     done = net.train_step(params, slots, x, target, cost=SquaredError(), optimiser=sgd, run=run)
+        ...     params, slots = done.params, done.slots
+        ...     print(round(done.cost, 4), params["dense.w"].round(4).ravel().tolist())
+        2.0 [0.8, 1.4]
+        0.02 [0.72, 1.16]
+        0.6962 [0.798, 1.394]
+        """
+        goals = self._goals(cost, target, weight)
+        params, inputs = self._admit(params, x)
+        return self.compute.train_step(self, params, slots, inputs, goals, run, optimiser)
+
+    def _goals(self, cost: Any, target: Any, weight: Any) -> Goals:
         if not isinstance(cost, Mapping):
             output = self._single("cost")
             cost, target, weight = {output: cost}, {output: target}, {output: weight}
         self._known(cost)
-        goals = admit_goals(cost, target, weight)
-        params, inputs = self._admit(params, x)
-        return self.compute.backpropagate(self, params, inputs, goals, run, self._names(keep), per_example)
+        return admit_goals(cost, target, weight)
 
     def _admit(self, params: Params, x: Any) -> tuple[Params, dict[str, Array]]:
         dtype = admit_params(params, (*self.parameters, *self.states))

@@ -22,8 +22,17 @@ class Definitions:
     def error(self, element: Element, params: Params, kept: Any, dy: Array) -> Any:
         return element.error(params, kept, dy)
 
-    def gradient(self, element: Element, params: Params, kept: Any, dy: Array) -> dict[str, Array]:
-        return element.gradient(params, kept, dy)
+    def backward(
+        self, element: Element, params: Params, kept: Any, dy: Array, *, error: bool
+    ) -> tuple[Any, dict[str, Array]]:
+        dx = element.error(params, kept, dy) if error else None
+        return dx, element.gradient(params, kept, dy)
+
+    def renew(self, element: Element, params: Params, kept: Any) -> dict[str, Array]:
+        return element.renew(params, kept)
+
+    def add(self, a: Array, b: Array) -> Array:
+        return a + b
 
     def cost(self, cost: Cost, y: Array, target: Array, weight: Any) -> tuple[float, Array]:
         value, kept = cost.forward(y, target, weight)

@@ -8,7 +8,8 @@ from the seed.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import astuple, replace
 from typing import Any
 
@@ -39,7 +40,7 @@ def load_checkpoint(path: str | os.PathLike[str], begin: State, settings: Mappin
     Raises: ModelFileError where the file is missing or damaged, or belongs to another run; then it names what differs.
     """
     tensors, texts = tensorfile.read(path, FORMAT)
-    try:
+    with _undamaged(path):
         saved, progress = json.loads(texts["settings"]), json.loads(texts["progress"])
         state = replace(
             begin,
@@ -48,10 +49,6 @@ def load_checkpoint(path: str | os.PathLike[str], begin: State, settings: Mappin
             seconds=float(progress["seconds"]),
             history=tuple(row | {"cost": float(row["cost"])} for row in progress["history"]),
         )
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ModelFileError(
-            f"{path}: the checkpoint is damaged ({type(error).__name__}: {error})", way_out=tensorfile.COPY
-        ) from error
     sizes = {name: f"{array.dtype} {array.shape}" for name, array in tensors.items()}
     expected = {name: f"{array.dtype} {array.shape}" for name, array in _tensors(begin).items()}
     differs = _difference(saved, json.loads(json.dumps(settings)), "") or _difference(sizes, expected, "")
@@ -64,6 +61,24 @@ def load_checkpoint(path: str | os.PathLike[str], begin: State, settings: Mappin
     params = {name: tensors[f"params/{name}"] for name in begin.params}
     slots = {slot: {name: tensors[f"slots/{slot}/{name}"] for name in own} for slot, own in begin.slots.items()}
     return replace(state, params=params, slots=slots)
+
+
+def epochs_done(path: str | os.PathLike[str]) -> int:
+    """How many epochs of the run in a checkpoint are over. Raises: ModelFileError where it is missing or damaged."""
+    _, texts = tensorfile.read(path, FORMAT)
+    with _undamaged(path):
+        return len(json.loads(texts["progress"])["history"])
+
+
+@contextmanager
+def _undamaged(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What reading the texts of a checkpoint raises is said as what it means."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ModelFileError(
+            f"{path}: the checkpoint is damaged ({type(error).__name__}: {error})", way_out=tensorfile.COPY
+        ) from error
 
 
 def _tensors(state: State) -> dict[str, Array]:

@@ -57,8 +57,8 @@ def fit(
 
     The folder ``out`` receives checkpoint.safetensors (at the start, after each epoch, and every ten minutes),
     log.jsonl, curve.svg, and at the end model.safetensors with ``about`` and the history in it. ``resume`` goes on from
-    the checkpoint, on the same machine bit for bit as if the run had never stopped; ``epochs`` may have grown.
-    ``progress=False`` is silent.
+    the checkpoint, on the same machine bit for bit as if the run had never stopped; ``epochs`` may be another
+    number, as long as not more are done. ``progress=False`` is silent.
 
     Ctrl-C or SIGTERM: the step is finished and a checkpoint written before ``Interrupted`` is raised; a second one acts
     at once, and the checkpoint of before stays.
@@ -88,7 +88,7 @@ def fit(
     state = job.begin(params)
     folder = None if out is None else Folder(out, job, about or {})
     if folder:
-        state = folder.open(state, resume)
+        state = folder.open(state, resume, epochs)
     view = Lines(job, epochs) if progress else Silent()
     with Signals() as signals, view, np.errstate(all="ignore"):  # what overflows is found after each step
         try:

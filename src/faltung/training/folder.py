@@ -33,12 +33,12 @@ class Folder:
         self.picture = self.out / "curve.svg"
         self._saved = time.monotonic()
 
-    def open(self, begin: State, resume: bool) -> State:
+    def open(self, begin: State, resume: bool, epochs: int) -> State:
         """The state to go on from: that of the checkpoint, or the first one.
 
         A new run writes its first checkpoint at once, so what cannot be written is said before any work is done.
-        Raises: SettingError where the folder holds a run, FileError where it cannot be written, and the errors of
-        ``load_checkpoint``.
+        Raises: SettingError where the folder holds a run, or where the one to resume has done more epochs; FileError
+        where it cannot be written, and the errors of ``load_checkpoint``.
         """
         if resume:
             if not self.checkpoint.exists():
@@ -46,6 +46,12 @@ class Folder:
                     f"got resume=True, but there is no checkpoint in {self.out}", way_out="leave resume out to begin"
                 )
             state = load_checkpoint(self.checkpoint, begin, self.settings)
+            done = len(state.history)
+            if done > epochs:
+                raise SettingError(
+                    f"got epochs={epochs}, but the run in {self.out} has done {done}",
+                    way_out=f"ask for at least {done}",
+                )
             self._report(state)
             return state
         held = [file.name for file in (self.checkpoint, self.model, self.log, self.picture) if file.exists()]

@@ -131,23 +131,24 @@ class Job:
         Raises: NonFiniteError where the cost, a parameter or a slot is no longer finite.
         """
         began = time.perf_counter()
-        done = self.done(state)
-        chosen = sequence[done * self.batch : (done + 1) * self.batch]
+        first = self.done(state) * self.batch
+        chosen = sequence[first : first + self.batch]
         x, target = self.data[chosen]
         target = np.asarray(target)
         run = Run(training=True, seed=self.seed, step=state.step)
-        back = self.network.backpropagate(state.params, x, target, cost=self.cost, run=run, keep=())
-        params, slots = self.optimiser.update(state.params, back.gradients, state.slots, state.step)
-        params |= back.state
+        done = self.network.train_step(
+            state.params, state.slots, x, target, cost=self.cost, optimiser=self.optimiser, run=run
+        )
+        params, slots = done.params, done.slots
         overflown = _overflown(params, slots)
-        if overflown or not math.isfinite(back.cost):
+        if overflown or not math.isfinite(done.cost):
             raise self._broken(state, chosen, x, target, run, overflown)
         return replace(
             state,
             params=params,
             slots=slots,
             step=state.step + 1,
-            tally=state.tally.add(self.cost, back.cost, target),
+            tally=state.tally.add(self.cost, done.cost, target),
             seconds=state.seconds + time.perf_counter() - began,
         )
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from faltung.elements.element import Array, Element, Params
 from faltung.elements.settings import check_flag, check_number, refuse
+from faltung.network.executors import Update
 from faltung.training.schedules import Setting, at_step
 
 Slots = Mapping[str, Mapping[str, Array]]
@@ -52,6 +53,10 @@ class Optimiser(ABC):
     @abstractmethod
     def move(self, w: Array, dw: Array, slots: Mapping[str, Array], step: int) -> tuple[Array, dict[str, Array]]:
         """The parameter and its slots after this step."""
+
+    def formulas(self, step: int) -> Update | None:
+        """What ``move`` does, as formulas, from which a kernel is made; without any, ``move`` itself is called."""
+        return None
 
     def slots(self, params: Params) -> dict[str, dict[str, Array]]:
         """What is remembered before the first step."""
@@ -104,6 +109,17 @@ class SGD(Optimiser):
         velocity = momentum * slots["velocity"] - pull
         return w + (momentum * velocity - pull if self.nesterov else velocity), {"velocity": velocity}
 
+    def formulas(self, step: int) -> Update:
+        gradient = "dw + weight_decay * w" if self.weight_decay else "dw"
+        moved = "w + (momentum * new_velocity - pull)" if self.nesterov else "w + new_velocity"
+        numbers = {
+            "rate": at_step(self.rate, step),
+            "momentum": _check_momentum(self, self.momentum, step),
+            "weight_decay": self.weight_decay,
+        }
+        formulas = (("pull", f"rate * ({gradient})"), ("velocity", "momentum * old_velocity - pull"), ("w", moved))
+        return Update(formulas, numbers)
+
 
 @dataclass(frozen=True, repr=False)
 class Adam(Optimiser):
@@ -137,6 +153,24 @@ class Adam(Optimiser):
     def move(self, w: Array, dw: Array, slots: Mapping[str, Array], step: int) -> tuple[Array, dict[str, Array]]:
         return self._moved(w, _decayed(w, dw, self.weight_decay), slots, step)
 
+    def formulas(self, step: int) -> Update:
+        return self._formulas(step, "dw + weight_decay * w" if self.weight_decay else "dw")
+
+    def _formulas(self, step: int, gradient: str, w: str = "w") -> Update:
+        beta1, beta2 = self.betas
+        formulas = (
+            ("g", gradient),
+            ("mean", "beta1 * old_mean + rest1 * g"),
+            ("square", "beta2 * old_square + rest2 * (g * g)"),
+            ("w", f"{w} - rate * ((new_mean / ahead1) / (sqrt(new_square / ahead2) + epsilon))"),
+        )
+        numbers = {
+            "rate": at_step(self.rate, step), "beta1": beta1, "beta2": beta2, "rest1": 1 - beta1, "rest2": 1 - beta2,
+            "ahead1": 1 - beta1 ** (step + 1), "ahead2": 1 - beta2 ** (step + 1), "epsilon": self.epsilon,
+            "weight_decay": self.weight_decay, "kept": 1 - at_step(self.rate, step) * self.weight_decay,
+        }  # fmt: skip
+        return Update(formulas, numbers)
+
     def _moved(self, w: Array, g: Array, slots: Mapping[str, Array], step: int) -> tuple[Array, dict[str, Array]]:
         beta1, beta2 = self.betas
         mean = beta1 * slots["mean"] + (1 - beta1) * g
@@ -162,6 +196,9 @@ class AdamW(Adam):
 
     def move(self, w: Array, dw: Array, slots: Mapping[str, Array], step: int) -> tuple[Array, dict[str, Array]]:
         return self._moved(w * (1 - at_step(self.rate, step) * self.weight_decay), dw, slots, step)
+
+    def formulas(self, step: int) -> Update:
+        return self._formulas(step, "dw", "kept * w")
 
 
 def _decayed(w: Array, dw: Array, weight_decay: float) -> Array:

@@ -20,6 +20,9 @@ class Lowering(NamedTuple):
     forward: Callable[..., Any]
     error: Callable[..., Any]
     gradient: Callable[..., Any] | None = None
+    backward: Callable[..., Any] | None = None
+    """Error and gradients at once, where they share work."""
+    renew: Callable[..., Any] | None = None
 
 
 @cache

@@ -19,9 +19,8 @@ from faltung.geometry import Window
 
 def conv_forward(conv: Conv, params: Params, x: Array, run: Run = Run()) -> tuple[Array, Array]:
     """See ``Conv.forward``."""
-    conv.admit(params, x)
     x, w = np.ascontiguousarray(x), np.ascontiguousarray(params["w"])
-    y = convolution_of(conv, x.shape[1:], x.dtype).forward(x, w, params["b"] if conv.bias else None)
+    y = _admitted(conv, params, x).forward(x, w, params["b"] if conv.bias else None)
     return _shaped(y, x.ndim), x
 
 
@@ -41,10 +40,8 @@ def conv_gradient(conv: Conv, params: Params, kept: Array, dy: Array) -> dict[st
 def transpose_forward(conv: ConvTranspose, params: Params, x: Any, run: Run = Run()) -> tuple[Array, Array]:
     """See ``ConvTranspose.forward``."""
     inputs = x if conv.arity == 2 else (x,)
-    conv.admit(params, *inputs)
     first, w = np.ascontiguousarray(inputs[0]), np.ascontiguousarray(params["w"])
-    shape = conv.output(*(a.shape[1:] for a in inputs))
-    y = convolution_of(conv, shape, first.dtype, first.shape[-1]).error(first, w, params["b"] if conv.bias else None)
+    y = _admitted(conv, params, *inputs).error(first, w, params["b"] if conv.bias else None)
     return _shaped(y, first.ndim), first
 
 
@@ -64,9 +61,8 @@ def transpose_gradient(conv: ConvTranspose, params: Params, kept: Array, dy: Arr
 
 def affine_forward(affine: Affine, params: Params, x: Array, run: Run = Run()) -> tuple[Array, Array]:
     """See ``Affine.forward``."""
-    affine.admit(params, x)
     x, w = np.ascontiguousarray(x), np.ascontiguousarray(params["w"])
-    y = _of_affine(affine, x.shape[1:], x.dtype).forward(x, w, params["b"] if affine.bias else None)
+    y = _admitted(affine, params, x).forward(x, w, params["b"] if affine.bias else None)
     return y.reshape(*x.shape[:-1], affine.units), x
 
 
@@ -81,6 +77,25 @@ def affine_gradient(affine: Affine, params: Params, kept: Array, dy: Array) -> d
     dy = np.ascontiguousarray(dy)
     dw = {"w": _of_affine(affine, kept.shape[1:], kept.dtype).gradient(kept, dy, params["w"].shape)}
     return dw | {"b": total(dy)} if affine.bias else dw
+
+
+def _admitted(element: Conv | ConvTranspose | Affine, params: Params, *inputs: Array) -> Convolution:
+    """The convolution of an element, after a check of inputs and parameters."""
+    shapes = tuple((name, array.shape) for name, array in params.items())
+    return _checked(element, tuple(x.shape[1:] for x in inputs), inputs[0].dtype, shapes)
+
+
+@lru_cache(maxsize=1024)
+def _checked(element: Any, shapes: tuple[Any, ...], dtype: Any, params: tuple[tuple[str, Any], ...]) -> Convolution:
+    """The convolution of an element on inputs and parameters of these shapes, if they fit."""
+    stand_ins = {name: np.broadcast_to(0.0, shape) for name, shape in params}
+    element.admit(stand_ins, *(np.broadcast_to(0.0, (1, *shape)) for shape in shapes))
+    match element:
+        case Affine():
+            return _of_affine(element, shapes[0], dtype)
+        case ConvTranspose():
+            return convolution_of(element, element.output(*shapes), dtype, shapes[0][-1])
+    return convolution_of(element, shapes[0], dtype)
 
 
 @lru_cache(maxsize=1024)

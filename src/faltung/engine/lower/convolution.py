@@ -11,7 +11,7 @@ sees one input only, positions need not be told apart: they become examples of l
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -19,14 +19,15 @@ from typing import Any
 import numpy as np
 
 from faltung.elements.element import Array
-from faltung.engine import arena, narrow
+from faltung.engine import arena, elementwise, narrow
 from faltung.engine.correlate import Rows
-from faltung.engine.language import F32, F64, Type
-from faltung.engine.launch import Axis, Call, Steps, Taps
+from faltung.engine.elementwise import KINDS
+from faltung.engine.language import Function, Type
+from faltung.engine.launch import Axis, Call, Place, Steps, Taps, gradient
 from faltung.engine.machine import host
+from faltung.engine.recording import constant
 from faltung.geometry import Window
 
-KINDS: dict[Any, Type] = {np.dtype(np.float32): F32, np.dtype(np.float64): F64}
 LONG_ROW = 96
 """Pixels of a row where positions need not be told apart."""
 ACROSS = (16, 8, 40)
@@ -59,37 +60,31 @@ class Convolution:
         """y = correlate(x, w) + bias."""
         y = arena.empty((len(x), *self.positions, self.filters), x.dtype)
         for part in self._known("forward", len(x), self._forward):
-            part.call.correlate(*self._begin(part, x, w), bias, _at(y, part.y))
+            part.call.correlate(_at(x, part.x), _at(w, part.w), bias, _at(y, part.y))
         return y
 
     def error(self, dy: Array, w: Array, bias: Array | None = None) -> Array:
         """dx, and plus ``bias`` where a transposed convolution asks for it."""
         dx = arena.empty((len(dy), *self.extent, self.channels), dy.dtype)
         if any(phase.axis.taps == 0 for axis in self._phases for phase in axis):
-            dx[...] = 0 if bias is None else bias
+            if bias is None:
+                elementwise.launch(elementwise.code(_zeros, dx.dtype), dx, count=dx.size)
+            else:
+                dx[...] = bias
         for part in self._known("error", len(dy), self._error):
-            part.call.correlate(*self._begin(part, dy, w), bias, _at(dx, part.y))
+            part.call.correlate(_at(dy, part.x), _at(w, part.w), bias, _at(dx, part.y))
         return dx
 
     def gradient(self, x: Array, dy: Array, w_shape: tuple[int, ...]) -> Array:
         """dw, summed over the batch."""
-        parts = []
-        for part in self._known("gradient", len(x), lambda count: self._rows(count, across=False)):
-            dw = arena.empty(w_shape, x.dtype)
-            assert isinstance(part.call, Call)
-            part.call.gradient(_at(x, part.x), _at(dy, part.y), _at(dw, part.w))
-            parts.append(dw)
-        return _added(parts, w_shape, x.dtype)
+        parts = self._known("gradient", len(x), lambda count: self._rows(count, across=False))
+        return _summed([(part.call, _at(x, part.x), _at(dy, part.y)) for part in parts], w_shape, x.dtype)
 
     @cached_property
     def positions(self) -> Three:
         """The size of y."""
         d, h, w = (window.output(size) or 0 for window, size in zip(self.windows, self.extent, strict=True))
         return d, h, w
-
-    @staticmethod
-    def _begin(part: _Part, x: Array, w: Array) -> tuple[int, int]:
-        return _at(x, part.x), _at(w, part.w)
 
     @cached_property
     def _plans(self) -> dict[tuple[str, int], list[_Part]]:
@@ -253,6 +248,10 @@ class Convolution:
         return parts
 
 
+def _zeros(kind: Type) -> Function:
+    return elementwise.elementwise(kind, 0, lambda: [0.0])
+
+
 def _long(rows: Rows, count: int, width: int, taps: Taps, groups: int) -> Call:
     """A call on ``count`` rows of ``width`` pixels that lie one after the other."""
     x, y = (Steps(width * pixel, width * pixel, width * pixel) for pixel in (rows.x_pixel, rows.y_pixel))
@@ -274,9 +273,9 @@ def _pads(window: Window) -> bool:
     return any(window.pads(size) != (0, 0) for size in range(1, window.stride + 1))
 
 
-def _at(array: Array, offset: int) -> int:
-    """The address of a number."""
-    return array.ctypes.data + array.itemsize * offset
+def _at(array: Array, offset: int) -> Place:
+    """The place of a number."""
+    return array, array.itemsize * offset
 
 
 @dataclass(frozen=True)
@@ -308,20 +307,17 @@ def _steps(extent: Three, channels: int) -> Steps:
 
 def total(dy: Array) -> Array:
     """db, the sum of dy over all but the channels: a gradient whose input is always 1."""
-    one = np.ones(1, dy.dtype)
     channels, pixels = dy.shape[-1], math.prod(dy.shape[:-1])
-    parts = []
-    for call, begin in _total_calls(KINDS[dy.dtype], channels, pixels):
-        db = arena.empty((channels,), dy.dtype)
-        call.gradient(one.ctypes.data, _at(dy, begin * channels), db.ctypes.data)
-        parts.append(db)
-    return _added(parts, (channels,), dy.dtype)
+    one, calls = _total_calls(KINDS[dy.dtype], channels, pixels)
+    return _summed([(call, (one, 0), _at(dy, begin * channels)) for call, begin in calls], (channels,), dy.dtype)
 
 
 @lru_cache(maxsize=1024)
-def _total_calls(kind: Type, channels: int, pixels: int) -> list[tuple[Call, int]]:
+def _total_calls(kind: Type, channels: int, pixels: int) -> tuple[Array, list[tuple[Call, int]]]:
     rows = Rows(kind, 1, channels, 1, 1, 1, x_pixel=0, y_pixel=channels, padded=False)
-    return [(_long(rows, count, width, Taps(0, 0, 0, 0, 1), 1), begin) for count, width, begin in _long_rows(pixels)]
+    taps = Taps(0, 0, 0, 0, 1)
+    calls = [(_long(rows, count, width, taps, 1), begin) for count, width, begin in _long_rows(pixels)]
+    return constant(np.ones(1, kind.dtype)), calls
 
 
 def _long_rows(pixels: int) -> list[tuple[int, int, int]]:
@@ -330,9 +326,10 @@ def _long_rows(pixels: int) -> list[tuple[int, int, int]]:
     return [row for row in ((full, LONG_ROW, 0), (1, rest, full * LONG_ROW)) if row[0] and row[1]]
 
 
-def _added(parts: Iterable[Array], shape: tuple[int, ...], dtype: Any) -> Array:
-    """The sum of the parts, in their order; zeros where there are none."""
-    first, *others = list(parts) or [np.zeros(shape, dtype)]
-    for other in others:
-        first += other
-    return first
+def _summed(calls: Sequence[tuple[Any, Place, Place]], shape: tuple[int, ...], dtype: Any) -> Array:
+    """The gradient of such calls; zeros where there are none."""
+    if not calls:
+        return np.zeros(shape, dtype)
+    dw = arena.empty(shape, dtype)
+    gradient(calls, dw)
+    return dw

@@ -94,8 +94,8 @@ def forward(element: Dropout, params: Params, x: Array, run: Run = Run()) -> tup
     numbers = np.arange(host().lanes(8), dtype=np.int64)
     words = (run.first, run.step & LOW, run.step >> 32 & LOW, run.seed & LOW ^ run.seed >> 32 & LOW)
     workers.launch(
-        code(drop, x.dtype, element.rate), x.ctypes.data, m.ctypes.data, y.ctypes.data,
-        numbers.ctypes.data, entries, *words, zlib.crc32(run.node.encode()),
+        code(drop, x.dtype, element.rate), x, m, y,
+        numbers, entries, *words, zlib.crc32(run.node.encode()),
         tasks=len(x) * -(-entries // BLOCK), work=COST * x.size,
     )  # fmt: skip
     return y, m

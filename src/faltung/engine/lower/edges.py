@@ -40,7 +40,7 @@ class Surrounded:
         x = np.ascontiguousarray(x)
         y = arena.empty((len(x), *self._shape), x.dtype)
         workers.launch(
-            self._kernel, self._numbers.ctypes.data, x.ctypes.data, y.ctypes.data,
+            self._kernel, self._numbers, x, y,
             tasks=len(x) * self._bands, work=COST * y.size,
         )  # fmt: skip
         return y

@@ -73,7 +73,7 @@ def gradient(element: Embedding, params: Params, kept: Array, dy: Array) -> dict
     dw = arena.empty((element.count, element.channels), dy.dtype)
     share = -(-element.count // RANGES)
     workers.launch(
-        code(_added, dy.dtype), kept.ctypes.data, dy.ctypes.data, dw.ctypes.data,
+        code(_added, dy.dtype), kept, dy, dw,
         kept.size, element.channels, element.count, share,
         tasks=-(-element.count // share), work=COST * (dy.size + dw.size),
     )  # fmt: skip

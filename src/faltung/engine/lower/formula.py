@@ -1,16 +1,16 @@
 """From the tree of a formula to the loop language: for each function of the grammar, what computes it.
 
-The NumPy definitions of ``faltung.formula.functions`` are the law, NaN and kinks included. A formula with sin, cos or
-tan has no kernel, and runs by that definition: exact results for arguments up to 1e308 ask for hundreds of bits of pi.
+The NumPy definitions of ``faltung.formula.functions`` are the law, NaN and kinks included.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from faltung.engine import mathematics
+from faltung.engine import mathematics, trigonometry
 from faltung.engine.language import Function, Type, Value
 from faltung.formula.evaluate import evaluate
+from faltung.formula.functions import CONSTANTS
 from faltung.formula.tree import Apply, Name, Node, Number, Reduce
 
 
@@ -35,6 +35,7 @@ FUNCTIONS: dict[str, Callable[..., Value]] = {
     "neg": lambda x: -x,
     "abs": lambda x: x.function.op("abs", x),
     "arctan": mathematics.arctan,
+    "cos": trigonometry.cos,
     "cosh": mathematics.cosh,
     "erf": mathematics.erf,
     "exp": mathematics.exp,
@@ -47,10 +48,12 @@ FUNCTIONS: dict[str, Callable[..., Value]] = {
     "relu": lambda x: x.function.max(0.0, x),
     "sigmoid": mathematics.sigmoid,
     "sign": _sign,
+    "sin": trigonometry.sin,
     "sinh": mathematics.sinh,
     "softplus": mathematics.softplus,
     "sqrt": lambda x: x.function.op("sqrt", x),
     "step": lambda x: x.function.select(x > 0, x.function.constant(1.0, x.type), 0.0),
+    "tan": trigonometry.tan,
     "tanh": mathematics.tanh,
 }
 """Operators and functions of an entry."""
@@ -86,12 +89,12 @@ def translate(f: Function, kind: Type, node: Node, known: dict[Node, Value]) -> 
 
 
 def _translate(f: Function, kind: Type, node: Node, known: dict[Node, Value]) -> Value:
-    if _is_constant(node):
+    if _is_constant(node, known):
         return f.constant(_number(node, kind), kind)
     if not isinstance(node, Apply):
         raise KeyError(f"{node} is not known")
     exponent = node.arguments[-1]
-    if node.function == "**" and _is_constant(exponent):
+    if node.function == "**" and _is_constant(exponent, known):
         number = _number(exponent, kind)
         if number.is_integer() and 1 <= abs(number) <= FACTORS:
             return _product(f, translate(f, kind, node.arguments[0], known), int(number))
@@ -105,12 +108,12 @@ def _product(f: Function, x: Value, exponent: int) -> Value:
     return [x, square, square * x, square * square][abs(exponent) - 1]
 
 
-def _is_constant(node: Node) -> bool:
+def _is_constant(node: Node, known: Mapping[Node, Value]) -> bool:
     match node:
         case Name(name):
-            return name not in ("x", "m")
+            return name in CONSTANTS and node not in known
         case Apply(_, arguments):
-            return all(map(_is_constant, arguments))
+            return all(_is_constant(argument, known) for argument in arguments)
         case Reduce():
             return False
         case Number():

@@ -5,7 +5,6 @@
 ([[0.0, 40.0]], [[[30.0, 80.0]], [[0.0, 8.0]]])
 """
 
-import itertools
 import math
 import operator
 from collections.abc import Callable, Sequence
@@ -16,10 +15,10 @@ import numpy as np
 from faltung.elements.element import Array, Params, Run
 from faltung.elements.joins import Arrays, Concat, Product, Sum
 from faltung.engine import arena, rows
-from faltung.engine.elementwise import code, elementwise, launch
-from faltung.engine.lanes import copy
+from faltung.engine.elementwise import code, elementwise, launch, vectors
 from faltung.engine.language import INDEX, Function, Type, Value, pointer
 from faltung.engine.lower.pointwise import no_gradient
+from faltung.engine.recording import constant
 
 MOST = 8
 """Inputs that one pass reads side by side."""
@@ -39,12 +38,24 @@ def _shares(kind: Type, inputs: int) -> Function:
     return elementwise(kind, 1 + inputs, body, outputs=inputs)
 
 
-def _copied(kind: Type) -> Function:
-    """Rows of x, ``x_step`` numbers from one to the next, become rows of y."""
-    f = rows.row_kernel("copied", x=pointer(kind), y=pointer(kind), x_step=INDEX, y_step=INDEX)
-    x, y, x_step, y_step, *_ = f.arguments
+def _gathered(kind: Type, parts: int, back: bool) -> Function:
+    """Each row of y is a row of x0, then one of x1, ...; or ``back``, from y to the others."""
+    names = [f"x{n}" for n in range(parts)]
+    f = rows.row_kernel("gathered", **dict.fromkeys([*names, "y"], pointer(kind)), lengths=pointer(INDEX))
+    *x, y, lengths = f.arguments[: parts + 2]
+    sizes = [f.load(lengths, n, name=f"length{n}") for n in range(parts)]
+    visits = [vectors(f, size, kind.lanes) for size in sizes]
     with rows.each_row(f) as row:
-        copy(f, f.at(y, row * y_step), f.at(x, row * x_step), rows.row_length(f), kind)
+        whole = f.at(y, row * rows.row_length(f))
+        for part, size, visit in zip(x, sizes, visits, strict=True):
+            own = f.at(part, row * size)
+            source, target = (whole, own) if back else (own, whole)
+
+            def move(i: Value, mask: Value | None, source: Value = source, target: Value = target) -> None:
+                f.store(f.load(source, i, kind.lanes, mask), target, i, mask)
+
+            visit(move)
+            whole = f.at(whole, size)
     return f
 
 
@@ -60,7 +71,7 @@ def _join(combine: Callable[[Value, Value], Value], x: Arrays) -> Array:
 
 def sum_forward(element: Sum, params: Params, x: Arrays, run: Run = Run()) -> tuple[Array, int]:
     """See ``Sum.forward``."""
-    element._admit(params, x)
+    element.admit_all(params, x)
     return _join(operator.add, x), len(x)
 
 
@@ -71,7 +82,7 @@ def sum_error(element: Sum, params: Params, kept: int, dy: Array) -> Arrays:
 
 def product_forward(element: Product, params: Params, x: Arrays, run: Run = Run()) -> tuple[Array, Arrays]:
     """See ``Product.forward``."""
-    element._admit(params, x)
+    element.admit_all(params, x)
     return _join(operator.mul, x), tuple(x)
 
 
@@ -87,26 +98,19 @@ def product_error(element: Product, params: Params, kept: Arrays, dy: Array) -> 
 
 def concat_forward(element: Concat, params: Params, x: Arrays, run: Run = Run()) -> tuple[Array, tuple[int, ...]]:
     """See ``Concat.forward``."""
-    element._admit(params, x)
+    element.admit_all(params, x)
     axis = _axis(element, x[0])
     sizes = tuple(array.shape[axis] for array in x)
     y = arena.empty((*x[0].shape[:axis], sum(sizes), *x[0].shape[axis + 1 :]), x[0].dtype)
-    count, whole = math.prod(y.shape[:axis]), math.prod(y.shape[axis:])
-    for array, part in zip(x, _parts(y, sizes, axis), strict=True):
-        length = math.prod(array.shape[axis:])
-        _copy(np.ascontiguousarray(array), part, count, length, x_step=length, y_step=whole)
+    _gather(tuple(map(np.ascontiguousarray, x)), y, axis, back=False)
     return y, sizes
 
 
 def concat_error(element: Concat, params: Params, kept: tuple[int, ...], dy: Array) -> Arrays:
     """See ``Concat.error``."""
     dy, axis = np.ascontiguousarray(dy), _axis(element, dy)
-    count, whole = math.prod(dy.shape[:axis]), math.prod(dy.shape[axis:])
-    parts = _parts(dy, kept, axis)
-    dx = tuple(arena.empty(part.shape, dy.dtype) for part in parts)
-    for part, own in zip(parts, dx, strict=True):
-        length = math.prod(part.shape[axis:])
-        _copy(part, own, count, length, x_step=whole, y_step=length)
+    dx = tuple(arena.empty((*dy.shape[:axis], size, *dy.shape[axis + 1 :]), dy.dtype) for size in kept)
+    _gather(dx, dy, axis, back=True)
     return dx
 
 
@@ -115,14 +119,10 @@ def _axis(element: Concat, array: Array) -> int:
     return element.axis % (array.ndim - 1) + 1
 
 
-def _parts(array: Array, sizes: Sequence[int], axis: int) -> list[Array]:
-    """Views of these sizes, one after the other along the axis."""
-    return np.split(array, list(itertools.accumulate(sizes))[:-1], axis)
-
-
-def _copy(x: Array, y: Array, count: int, length: int, x_step: int, y_step: int) -> None:
-    """Copy so many rows of this length, from so many numbers to the next."""
-    rows.launch(code(_copied, x.dtype), x, y, x_step, y_step, rows=count, length=length)
+def _gather(parts: Arrays, y: Array, axis: int, back: bool) -> None:
+    lengths = constant(np.array([math.prod(part.shape[axis:]) for part in parts]))
+    kernel = code(_gathered, y.dtype, len(parts), back)
+    rows.launch(kernel, *parts, y, lengths, rows=math.prod(y.shape[:axis]), length=math.prod(y.shape[axis:]))
 
 
 LOWERINGS = {

@@ -1,235 +1,163 @@
-"""Normalisations. Everything between what is loaded and what is stored is float64, and rounded once.
+"""Normalisations on the kernels of ``standardise``.
 
 xhat is not kept: x, its mean and 1 / sigma take less room, and less time than one more array to write and read.
-
-BatchNorm: with g = scale / sigma, y = (x - mean) g + shift and dx = (dy - mean(dy) - xhat mean(dy xhat)) g. Mean and
-variance come from the sums of d and d^2, d = x - start, so that x is read once. ``start`` is the mean of the first
-rows: if that is far from the mean of all, those rows make the variance large, and the difference of the sums keeps its
-digits.
-
-LayerNorm: each row (a position, or an example) by itself: its mean, its variance, then y, while the cache holds it.
+``batch_backward`` and ``layer_backward`` give the error and the gradients together, which share their sums.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from faltung.elements.element import Array, Params, Run
 from faltung.elements.normalisation import BatchNorm, LayerNorm
-from faltung.engine import arena
-from faltung.engine.channels import (
-    Period,
-    add,
-    channel_sums,
-    channelwise,
-    clear,
-    narrow,
-    periods,
-    run_channelwise,
-    run_sums,
-    wide,
-)
-from faltung.engine.elementwise import code
-from faltung.engine.language import F64, INDEX, Function, Type, Value, pointer
-from faltung.engine.machine import host
-from faltung.engine.rows import each_band, each_row, launch, row_kernel, row_length, summed
+from faltung.engine import arena, standardise, workers
+from faltung.engine.channels import SLICES, period_of, run_channelwise, run_sums, slice_of, width
+from faltung.engine.elementwise import COST, code
+from faltung.engine.recording import Fresh, Slices, sliced
+from faltung.engine.rows import launch
 
-START = 64
-"""Rows whose mean the numbers of a channel are compared with."""
+Both = tuple[Array, dict[str, Array]]
 
 
-def _period(x: Array) -> Period:
-    return Period(x.shape[-1], host().lanes(x.itemsize))
+def _small(kernel: Callable[..., None], *arguments: Any) -> None:
+    """Run a kernel of one task."""
+    workers.launch(kernel, *arguments, tasks=1, work=0)
 
 
 # --------------------------------------------------------------------------------------------------------- BatchNorm
 
 
-def _moments(kind: Type) -> Function:
-    return channel_sums(kind, 1, 1, lambda x, start: ((x - start) * (x - start), x - start))
-
-
-def _scaled(kind: Type) -> Function:
-    return channelwise(kind, 1, 3, lambda x, mean, g, shift: x.function.fma(x - mean, g, shift))
-
-
-def _products(kind: Type) -> Function:
-    return channel_sums(kind, 2, 1, lambda x, dy, mean: (dy * (x - mean), dy))
-
-
-def _moved(kind: Type) -> Function:
-    return channelwise(kind, 2, 4, lambda x, dy, mean, along, across, g: (dy - along - (x - mean) * across) * g)
-
-
-def _multiplied(kind: Type) -> Function:
-    return channelwise(kind, 1, 1, lambda dy, g: dy * g)
-
-
 def batch_forward(norm: BatchNorm, params: Params, x: Array, run: Run = Run()) -> tuple[Array, Any]:
-    """See ``BatchNorm.forward``; kept are x, mean, 1 / sigma, and the statistics that ``renew`` wants."""
+    """See ``BatchNorm.forward``; kept are x, what ``settle`` gives, and the statistics for ``renew``."""
     norm.admit(params, x)
-    m = x.size // x.shape[-1]
-    if run.training and m < 2:
+    channels = x.shape[-1]
+    if run.training and x.size // channels < 2 and not sliced():
         return norm.forward(params, x, run)  # which says why this cannot be
-    x, period = np.ascontiguousarray(x), _period(x)
+    x = np.ascontiguousarray(x)
+    table, about = arena.empty((1, 3, channels), x.dtype), arena.empty((1, 3, channels), np.float64)
     if run.training:
-        start = x.reshape(m, x.shape[-1])[:START].mean(0, dtype=np.float64)
-        squares, sums = run_sums(code(_moments, x.dtype), period, [x], [start])
-        mean = start + sums / m
-        variance = np.maximum((squares - sums * sums / m) / m, 0)
-        statistics = (mean[None], variance[None] * m / (m - 1))
+        sums, starts = run_sums(standardise.moments, [x])
+        sources = (sums, starts, Slices(len(sums)), period_of(x))
     else:
-        mean, variance = params["mean"].astype(np.float64), params["variance"].astype(np.float64)
-        statistics = None
-    inverse = 1 / np.sqrt(variance + norm.epsilon)
-    y = run_channelwise(code(_scaled, x.dtype), period, [x], [mean, inverse * params["scale"], params["shift"]])
-    return y, (x, mean[None], inverse[None], statistics)
+        sources = (params["mean"], params["variance"])
+    _small(
+        code(standardise.settle, x.dtype, run.training), *sources, params["scale"], params["shift"], table, about,
+        channels, norm.epsilon,
+    )  # fmt: skip
+    statistics = (about[:, 0], about[:, 2]) if run.training else None
+    return run_channelwise(standardise.scale_all, [x], table), (x, table, about, statistics)
+
+
+def batch_backward(norm: BatchNorm, params: Params, kept: Any, dy: Array) -> Both:
+    """dx and the gradients."""
+    x, _, _, statistics = kept
+    dy = np.ascontiguousarray(dy)
+    gradients, back = _batch_sums(kept, dy)
+    if statistics is None:
+        return batch_error(norm, params, kept, dy), gradients
+    return run_channelwise(standardise.move_all, [x, dy], back), gradients
 
 
 def batch_error(norm: BatchNorm, params: Params, kept: Any, dy: Array) -> Array:
     """See ``BatchNorm.error``."""
-    x, mean, inverse, statistics = kept
-    dy, g = np.ascontiguousarray(dy), inverse * params["scale"]
+    _, table, _, statistics = kept
     if statistics is None:
-        return run_channelwise(code(_multiplied, dy.dtype), _period(dy), [dy], [g])
-    m = dy.size // dy.shape[-1]
-    products, sums = run_sums(code(_products, dy.dtype), _period(dy), [x, dy], [mean])
-    across = inverse * inverse * products / m
-    return run_channelwise(code(_moved, dy.dtype), _period(dy), [x, dy], [mean, sums / m, across, g])
+        return run_channelwise(standardise.multiply_all, [np.ascontiguousarray(dy)], table[0, 1])
+    return batch_backward(norm, params, kept, dy)[0]
 
 
 def batch_gradient(norm: BatchNorm, params: Params, kept: Any, dy: Array) -> dict[str, Array]:
     """See ``BatchNorm.gradient``."""
-    x, mean, inverse, _ = kept
-    products, sums = run_sums(code(_products, dy.dtype), _period(dy), [x, np.ascontiguousarray(dy)], [mean])
-    return {"scale": (products * inverse[0]).astype(dy.dtype), "shift": sums.astype(dy.dtype)}
+    return _batch_sums(kept, np.ascontiguousarray(dy))[0]
+
+
+def batch_renew(norm: BatchNorm, params: Params, kept: Any) -> dict[str, Array]:
+    """See ``BatchNorm.renew``."""
+    _, _, about, statistics = kept
+    if statistics is None:
+        return {}
+    return {name: _renewed(norm, params[name], about, row) for name, row in (("mean", 0), ("variance", 2))}
+
+
+def _renewed(norm: BatchNorm, old: Array, about: Array, row: int) -> Array:
+    new, channels = arena.empty(old.shape, old.dtype), old.size
+    found = about, row * channels * about.itemsize
+    _small(code(standardise.renewed, old.dtype), np.ascontiguousarray(old), found, new, norm.momentum, channels)
+    return new
+
+
+def _batch_sums(kept: Any, dy: Array) -> tuple[dict[str, Array], Array]:
+    """The gradients, and the constants of the channels for dx."""
+    (x, table, about, _), channels = kept, dy.shape[-1]
+    sums, _ = run_sums(standardise.products, [x, dy], table)
+    dw, back = arena.empty((2, channels), dy.dtype), arena.empty((4, channels), dy.dtype)
+    _small(
+        code(standardise.derive, dy.dtype), sums, about, table, dw, back, Slices(len(sums)), channels, period_of(x)
+    )  # fmt: skip
+    return {"scale": dw[0], "shift": dw[1]}, back
 
 
 # --------------------------------------------------------------------------------------------------------- LayerNorm
 
 
-def _layer(kind: Type) -> Function:
-    """mean[row], inverse[row] and y from x."""
-    places = dict.fromkeys(["x", "y"], pointer(kind)) | dict.fromkeys(
-        ["scale", "shift", "mean", "inverse"], pointer(F64)
-    )
-    f = row_kernel("layer_norm", **places, epsilon=F64, period=INDEX)
-    x, y, scale, shift, means, inverses, epsilon, period, *_ = f.arguments
-    length = row_length(f)
-    visit, count = periods(f, length, period, kind.lanes), f.convert("to_float", length, F64)
-    with each_row(f) as row:
-        x, y = f.at(x, row * length), f.at(y, row * length)
-
-        def centred(i: Value, mask: Value | None) -> Value:
-            return wide(f.load(x, i, kind.lanes, mask)) - mean
-
-        def square(i: Value, place: Value, mask: Value | None) -> Value:
-            d = centred(i, mask)
-            return d * d
-
-        def scaled(i: Value, place: Value, mask: Value | None) -> None:
-            xhat = centred(i, mask) * inverse
-            v = f.fma(xhat, f.load(scale, place, kind.lanes, mask), f.load(shift, place, kind.lanes, mask))
-            f.store(narrow(v, kind), y, i, mask)
-
-        double = F64.times(kind.lanes)
-        mean = summed(f, double, visit, lambda i, _, mask: wide(f.load(x, i, kind.lanes, mask))) / count
-        inverse = 1 / f.op("sqrt", summed(f, double, visit, square) / count + epsilon)
-        f.store(mean, means, row)
-        f.store(inverse, inverses, row)
-        visit(scaled)
-    return f
-
-
-def _layer_back(kind: Type) -> Function:
-    """dx from x, mean, inverse and dy."""
-    places = dict.fromkeys(["x", "dy", "dx"], pointer(kind)) | dict.fromkeys(["scale", "mean", "inverse"], pointer(F64))
-    f = row_kernel("layer_norm_back", **places, period=INDEX)
-    x, dy, dx, scale, means, inverses, period, *_ = f.arguments
-    length = row_length(f)
-    visit, count = periods(f, length, period, kind.lanes), f.convert("to_float", length, F64)
-    with each_row(f) as row:
-        x, dy, dx = (f.at(place, row * length) for place in (x, dy, dx))
-        mean, inverse = f.load(means, row), f.load(inverses, row)
-
-        def dxhat(i: Value, place: Value, mask: Value | None) -> Value:
-            return wide(f.load(dy, i, kind.lanes, mask)) * f.load(scale, place, kind.lanes, mask)
-
-        def xhat(i: Value, mask: Value | None) -> Value:
-            return (wide(f.load(x, i, kind.lanes, mask)) - mean) * inverse
-
-        def moved(i: Value, place: Value, mask: Value | None) -> None:
-            v = (dxhat(i, place, mask) - along - xhat(i, mask) * across) * inverse
-            f.store(narrow(v, kind), dx, i, mask)
-
-        double = F64.times(kind.lanes)
-        along = summed(f, double, visit, dxhat) / count
-        across = summed(f, double, visit, lambda i, place, mask: dxhat(i, place, mask) * xhat(i, mask)) / count
-        visit(moved)
-    return f
-
-
-def _layer_sums(kind: Type) -> Function:
-    """sums[task, 0, place] = the sum over the task's rows of dy xhat, sums[task, 1, place] = that of dy."""
-    places = dict.fromkeys(["x", "dy"], pointer(kind)) | dict.fromkeys(["mean", "inverse", "sums"], pointer(F64))
-    f = row_kernel("layer_norm_sums", **places, period=INDEX)
-    x, dy, means, inverses, sums, period, *_ = f.arguments
-    length = row_length(f)
-    visit = periods(f, length, period, kind.lanes)
-    with each_band(f) as (task, begin, end):
-        here = f.at(sums, task * (2 * period))
-        clear(f, here, period, kind.lanes)
-        with f.loop("row", end, begin) as row:
-            mean, inverse = f.load(means, row), f.load(inverses, row)
-
-            def terms(i: Value, place: Value, mask: Value | None) -> None:
-                d = wide(f.load(dy, row * length + i, kind.lanes, mask))
-                xhat = (wide(f.load(x, row * length + i, kind.lanes, mask)) - mean) * inverse
-                add(f, here, period, place, mask, (d * xhat, d))
-
-            visit(terms)
-    return f
-
-
 def layer_forward(norm: LayerNorm, params: Params, x: Array, run: Run = Run()) -> tuple[Array, Any]:
     """See ``LayerNorm.forward``; kept are x, mean and 1 / sigma."""
     norm.admit(params, x)
-    x, period, y = np.ascontiguousarray(x), _period(x), arena.empty(x.shape, x.dtype)
-    averaged = x.shape[-1:] if norm.axes == "channels" else x.shape[1:]
-    over = x.shape[: x.ndim - len(averaged)] + (1,) * len(averaged)
-    mean, inverse = arena.empty(over, np.float64), arena.empty(over, np.float64)
-    constants = (period.spread(params[name]) for name in ("scale", "shift"))
-    length = math.prod(averaged)
-    launch(
-        code(_layer, x.dtype), x, y, *constants, mean, inverse, norm.epsilon, period.size, rows=mean.size, length=length
-    )
+    x, y, channels = np.ascontiguousarray(x), arena.empty(x.shape, x.dtype), x.shape[-1]
+    over = (*x.shape[:-1], 1) if norm.axes == "channels" else (len(x), *(1 for _ in x.shape[1:]))
+    mean, inverse = (arena.empty(over, np.float64) for _ in range(2))
+    constants = params["scale"], params["shift"]
+    if norm.axes == "channels":
+        kernel = code(standardise.row_forward, x.dtype, channels)
+        launch(kernel, x, *constants, y, mean, inverse, norm.epsilon, rows=mean.size, length=channels)
+    else:
+        size = period_of(x)
+        tables = arena.empty((len(x), 2, size), np.float64)
+        workers.launch(
+            code(standardise.example_forward, x.dtype), x, *constants, y, mean, inverse, tables, norm.epsilon,
+            channels, size, math.prod(x.shape[1:]), len(x),
+            tasks=len(x), work=COST * x.size, scratch=2 * size * x.itemsize,
+        )  # fmt: skip
     return y, (x, mean, inverse)
+
+
+def layer_backward(norm: LayerNorm, params: Params, kept: Any, dy: Array) -> Both:
+    """dx and the gradients."""
+    (x, mean, inverse), dy = kept, np.ascontiguousarray(dy)
+    channels, dx, dw = x.shape[-1], arena.empty(dy.shape, dy.dtype), arena.empty((2, dy.shape[-1]), dy.dtype)
+    if norm.axes == "channels":
+        size, band = channels, slice_of(x) // channels
+        sums = arena.sums((-(-mean.size // band), width(size)), np.float64)
+        launch(
+            code(standardise.row_back, x.dtype, channels), x, dy, params["scale"], dx, mean, inverse, sums, Fresh(1),
+            rows=mean.size, length=channels, band=band,
+        )  # fmt: skip
+    else:
+        size, share = period_of(x), max(1, len(x) if sliced() else -(-len(x) // SLICES))
+        slices = -(-len(x) // share)
+        sums, tables = arena.sums((slices, width(size)), np.float64), arena.empty((slices, 2, size), np.float64)
+        workers.launch(
+            code(standardise.example_back, x.dtype), x, dy, params["scale"], dx, mean, inverse, tables, sums,
+            share, Fresh(1), channels, size, math.prod(x.shape[1:]), len(x),
+            tasks=slices, work=COST * x.size, scratch=size * x.itemsize,
+        )  # fmt: skip
+    _small(code(standardise.add_up, x.dtype), sums, dw, Slices(len(sums)), channels, size)
+    return dx, {"scale": dw[0], "shift": dw[1]}
 
 
 def layer_error(norm: LayerNorm, params: Params, kept: Any, dy: Array) -> Array:
     """See ``LayerNorm.error``."""
-    x, mean, inverse = kept
-    dy, period, dx = np.ascontiguousarray(dy), _period(x), arena.empty(dy.shape, dy.dtype)
-    scale = period.spread(params["scale"])
-    rows, length = mean.size, x.size // max(mean.size, 1)
-    launch(code(_layer_back, x.dtype), x, dy, dx, scale, mean, inverse, period.size, rows=rows, length=length)
-    return dx
+    return layer_backward(norm, params, kept, dy)[0]
 
 
 def layer_gradient(norm: LayerNorm, params: Params, kept: Any, dy: Array) -> dict[str, Array]:
     """See ``LayerNorm.gradient``."""
-    x, mean, inverse = kept
-    dy, period = np.ascontiguousarray(dy), _period(x)
-    rows, length = mean.size, x.size // max(mean.size, 1)
-    band = -(-period.share(x.size) // max(length, 1))
-    sums = arena.empty((-(-rows // band), 2, period.size), np.float64)
-    launch(code(_layer_sums, x.dtype), x, dy, mean, inverse, sums, period.size, rows=rows, length=length, band=band)
-    scale, shift = period.total(sums).astype(dy.dtype)
-    return {"scale": scale, "shift": shift}
+    return layer_backward(norm, params, kept, dy)[1]
 
 
 LOWERINGS = {
-    BatchNorm: (batch_forward, batch_error, batch_gradient),
-    LayerNorm: (layer_forward, layer_error, layer_gradient),
+    BatchNorm: (batch_forward, batch_error, batch_gradient, batch_backward, batch_renew),
+    LayerNorm: (layer_forward, layer_error, layer_gradient, layer_backward),
 }

@@ -28,7 +28,7 @@ from faltung.elements.pointwise import Pointwise
 from faltung.engine import arena
 from faltung.engine.elementwise import code, elementwise, launch
 from faltung.engine.language import Function, Type, Value
-from faltung.engine.lower.formula import supported, translate
+from faltung.engine.lower.formula import translate
 from faltung.engine.mathematics import exp, expm1, normal, sigmoid, softplus, tanh
 from faltung.formula import Formula
 from faltung.formula.tree import Name
@@ -91,15 +91,8 @@ def _error(kind: Type, element: Activation) -> Function:
     return elementwise(kind, 2, lambda kept, dy: [dy * PAIRS[type(element)].slope(element, kept)])
 
 
-def _runs(element: Element, text: str) -> bool:
-    """Has the element's formula, or its derivative, a kernel?"""
-    return not isinstance(element, Pointwise) or supported(Formula(getattr(element, text)).tree)
-
-
 def forward(element: Activation, params: Params, x: Array, run: Run = Run()) -> tuple[Array, Array]:
     """y = f(x), and what is kept: x or y."""
-    if not _runs(element, "formula"):
-        return element.forward(params, x, run)
     x = np.ascontiguousarray(x)
     y = arena.empty(x.shape, x.dtype)
     launch(code(_forward, x.dtype, element), x, y, count=x.size)
@@ -108,8 +101,6 @@ def forward(element: Activation, params: Params, x: Array, run: Run = Run()) -> 
 
 def error(element: Activation, params: Params, kept: Array, dy: Array) -> Array:
     """dx = dy f'."""
-    if not _runs(element, "derivative"):
-        return element.error(params, kept, dy)
     kept, dy = np.ascontiguousarray(kept), np.ascontiguousarray(dy)
     dx = arena.empty(dy.shape, dy.dtype)
     launch(code(_error, dy.dtype, element), kept, dy, dx, count=dy.size)

@@ -21,9 +21,10 @@ from faltung.elements.adaptive import AdaptivePool, GlobalPool, regions
 from faltung.elements.element import Array, Params, Run
 from faltung.elements.pool import Pool
 from faltung.elements.pooling import LpPool, MaxPool, MeanPool, Pooling
-from faltung.engine import arena, pool, workers
+from faltung.engine import arena, pool, whole, workers
 from faltung.engine.aggregates import Max, Mean, Norm
 from faltung.engine.bands import Places, numbers
+from faltung.engine.channels import period
 from faltung.engine.elementwise import COST, code
 from faltung.engine.language import I8, I32
 from faltung.engine.lower.formula import supported
@@ -73,12 +74,38 @@ class Pooled:
         self, kernel: Callable[..., None], table: tuple[Array, int], examples: int, *arrays: Array | None
     ) -> None:
         sizes, bands = table
-        addresses = (0 if array is None else array.ctypes.data for array in arrays)
-        workers.launch(kernel, sizes.ctypes.data, *addresses, tasks=examples * bands, work=examples * self._work)
+        workers.launch(kernel, sizes, *arrays, tasks=examples * bands, work=examples * self._work)
+
+
+class Averaged:
+    """The mean over all positions of examples of this shape; for few channels, too, it fills vectors."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, machine: Machine):
+        self._shape, self._dtype, self._work = shape, dtype, COST * math.prod(shape)
+        self._period = period(shape[-1], machine.lanes(dtype.itemsize))
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        """y, and what is kept."""
+        tables = arena.empty((len(x), self._period), np.float64)
+        y = arena.empty((len(x), self._shape[-1]), self._dtype)
+        self._launch(code(whole.mean_forward, self._dtype), x, tables, y)
+        return y, (self._shape,)
+
+    def error(self, kept: Any, dy: Array) -> Array:
+        """dx."""
+        dx = arena.empty((len(dy), *self._shape), self._dtype)
+        self._launch(code(whole.mean_error, self._dtype), np.ascontiguousarray(dy), dx)
+        return dx
+
+    def _launch(self, kernel: Callable[..., None], first: Array, *others: Array) -> None:
+        workers.launch(
+            kernel, first, *others, self._shape[-1], self._period, math.prod(self._shape),
+            tasks=len(first), work=len(first) * self._work, scratch=self._period * self._dtype.itemsize,
+        )  # fmt: skip
 
 
 @lru_cache(maxsize=256)
-def _job(element: Any, shape: tuple[int, ...], dtype: Any, machine: Machine) -> Pooled | None:
+def _job(element: Any, shape: tuple[int, ...], dtype: Any, machine: Machine) -> Pooled | Averaged | None:
     """What an element does with x of this shape, batch left out; None where there is no kernel for it."""
     element.output(shape)  # refuses shapes that do not fit
     match element:
@@ -89,6 +116,8 @@ def _job(element: Any, shape: tuple[int, ...], dtype: Any, machine: Machine) -> 
             )
             disjoint = all(w.kernel == w.stride and w.dilation == 1 for w in windows)
             places = [Places.windows(*axis) for axis in zip(windows, shape, strict=False)]
+        case GlobalPool(kind="mean"):
+            return Averaged(shape, dtype, machine)
         case GlobalPool():  # all of x is one region, as long as all axes together
             aggregate, axes, disjoint = _reduction(element.kind), (Axis(),), True
             places = [Places.slices([slice(0, math.prod(shape[:-1]))], math.prod(shape[:-1]))]

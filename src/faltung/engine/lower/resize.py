@@ -49,7 +49,7 @@ class Interpolated:
         """y."""
         y = arena.empty((len(x), *self._shape), x.dtype)
         workers.launch(
-            self._kernel, self._numbers.ctypes.data, self._weights.ctypes.data, x.ctypes.data, y.ctypes.data,
+            self._kernel, self._numbers, self._weights, x, y,
             tasks=len(x) * self._bands, work=COST * max(x.size, y.size), scratch=self._scratch,
         )  # fmt: skip
         return y

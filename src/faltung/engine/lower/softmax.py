@@ -19,7 +19,7 @@ from faltung.engine import arena
 from faltung.engine.elementwise import code, vectors
 from faltung.engine.language import Function, Type, Value, pointer
 from faltung.engine.lower.pointwise import no_gradient
-from faltung.engine.mathematics import exp, log
+from faltung.engine.mathematics import decay, exp, log
 from faltung.engine.rows import each_row, largest, launch, row_kernel, row_length, summed
 
 
@@ -33,12 +33,12 @@ def softmax(kind: Type) -> Function:
         most = largest(f, kind, visit, lambda i, mask: f.load(x, i, kind.lanes, mask))
 
         def power(i: Value, mask: Value | None) -> Value:
-            e = exp(f.load(x, i, kind.lanes, mask) - most)
+            e = decay(most - f.load(x, i, kind.lanes, mask))
             f.store(e, y, i, mask)
             return e
 
-        total = summed(f, kind, visit, power)
-        visit(lambda i, mask: f.store(f.load(y, i, kind.lanes, mask) / total, y, i, mask))
+        share = 1 / summed(f, kind, visit, power)
+        visit(lambda i, mask: f.store(f.load(y, i, kind.lanes, mask) * share, y, i, mask))
     return f
 
 
@@ -70,7 +70,7 @@ def log_softmax(kind: Type) -> Function:
     with each_row(f) as row:
         x, y = (f.at(array, row * length) for array in f.arguments[:2])
         most = largest(f, kind, visit, lambda i, mask: f.load(x, i, kind.lanes, mask))
-        size = log(summed(f, kind, visit, lambda i, mask: exp(f.load(x, i, kind.lanes, mask) - most)))
+        size = log(summed(f, kind, visit, lambda i, mask: decay(most - f.load(x, i, kind.lanes, mask))))
         visit(lambda i, mask: f.store(f.load(x, i, kind.lanes, mask) - most - size, y, i, mask))
     return f
 

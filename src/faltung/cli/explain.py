@@ -1,0 +1,96 @@
+"""``faltung explain``: how the engine runs a model, and what every call costs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from faltung.elements.costs import CrossEntropy, SquaredError
+from faltung.elements.element import Array, Params, Shape
+from faltung.errors import NetworkError, SettingError
+from faltung.exchange.modelfile import load_model
+from faltung.network import Network
+from faltung.text import aligned
+
+if TYPE_CHECKING:
+    from faltung.engine.explain import Row
+    from faltung.engine.stages import Planned
+
+HEADER = ("job", "node", "kernel", "examples", "tasks", "operations", "KB", "predicted us", "measured us", "% of peak")
+
+
+def explain(model: Path, size: tuple[int, ...] | None, batch: int, predicting: bool, node: str | None) -> None:
+    """Print the plan of backpropagation, or of a prediction; or the loops of one node."""
+    from faltung.engine.explain import listing, nodes, rows, summary
+
+    network, params, _ = load_model(model)
+    planned = _planned(network.on_executor("native"), params, size, batch, predicting)
+    if node is not None:
+        if node not in nodes(planned):
+            raise NetworkError(
+                f"got the node {node!r}, expected one that has kernels: {', '.join(nodes(planned))}",
+                way_out="choose one of them",
+            )
+        print(listing(planned, node), end="")
+        return
+    facts = {"asked for": f"{'a prediction' if predicting else 'backpropagation'} of {batch} examples"}
+    facts |= summary(planned)
+    width = max(map(len, facts))
+    for name, text in facts.items():
+        print(f"{name:{width}}  {text}")
+    found = rows(planned)
+    print(f"\n{aligned(HEADER, map(_cells, found), left=(1, 2))}\n")
+    each = sum(row.measured / row.examples for row in found if row.deep)
+    once = sum(row.measured for row in found if not row.deep)
+    print(f"{_microseconds(each)} us an example, and {_microseconds(once)} us once, on one thread")
+
+
+def _cells(row: "Row") -> tuple[str, ...]:
+    examples, percent = str(row.examples) if row.deep else "all", f"{100 * row.predicted / row.measured:.0f}"
+    sizes = f"{row.tasks}", f"{row.work:,.0f}", f"{row.size / 1024:,.0f}"
+    times = _microseconds(row.predicted), _microseconds(row.measured)
+    return (str(row.job), row.node, row.kernel, examples, *sizes, *times, percent)
+
+
+def _microseconds(seconds: float) -> str:
+    return f"{1e6 * seconds:,.1f}"
+
+
+def _planned(network: Network, params: Params, size: tuple[int, ...] | None, batch: int, predicting: bool) -> "Planned":
+    """The plan for inputs of random numbers, with a cost that fits the output."""
+    from faltung.engine.native import newest_plan
+
+    rng = np.random.default_rng(0)
+    x = {name: _input(name, shape, size, batch, rng) for name, shape in network.inputs.items()}
+    if predicting:
+        network.predict(params, x)
+    else:
+        y = network.predict(params, {name: array[:1] for name, array in x.items()})
+        outputs = y if isinstance(y, dict) else {network.outputs[0]: y}
+        targets = {name: np.zeros((batch, *array.shape[1:]), array.dtype) for name, array in outputs.items()}
+        costs = dict.fromkeys(targets, SquaredError())
+        if all(array.shape[-1] > 1 for array in outputs.values()):
+            costs = dict.fromkeys(targets, CrossEntropy())
+            targets = {name: np.zeros(target.shape[:-1], np.int64) for name, target in targets.items()}
+        network.backpropagate(params, x, targets, cost=costs, keep=())
+    plan = newest_plan(network)
+    if plan is None:
+        raise NetworkError(
+            "this network runs element by element: one of its elements has no kernels that can be recorded",
+            way_out="use elements that have kernels, or fewer options",
+        )
+    return plan.planned
+
+
+def _input(name: str, shape: Shape, size: tuple[int, ...] | None, batch: int, rng: np.random.Generator) -> Array:
+    """An input of this shape, whose open axes have this size."""
+    given = list(size or ())
+    sizes = [given.pop(0) if wanted is None and given else wanted for wanted in shape]
+    if None in sizes or given:
+        open_axes = sum(wanted is None for wanted in shape)
+        raise SettingError(
+            f"got the size {'x'.join(map(str, size or ())) or 'of nothing'} for the input {name!r} of {shape}, "
+            f"expected {open_axes} open axes",
+            way_out="give --size HxW for the open axes, and only for them",
+        )
+    return rng.random((batch, *sizes)).astype(np.float32)

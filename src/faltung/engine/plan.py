@@ -1,0 +1,166 @@
+"""Plans: what a network does with inputs of given sizes, recorded once and then run as a program.
+
+A plan is found by what is asked for and by sizes alone, and kept while the network lives. What cannot be recorded has
+none: it runs element by element, and gives the same values.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from faltung.elements.element import Array, Run
+from faltung.engine import arena
+from faltung.engine.machine import host
+from faltung.engine.recording import Later, NotRecordedError, recording
+from faltung.engine.stages import Planned, Recorded, deep, flat, order, packed
+
+if TYPE_CHECKING:
+    from faltung.network.network import Network
+
+SLICES = 8
+"""Parts of a batch that have sums of their own, at most."""
+SUMS = 64 << 20
+"""Bytes of the sums of all slices, at most."""
+FEW = 4
+"""Examples that are too few to be split among workers."""
+TASKS = 16
+"""Tasks that a prediction should have, if there are so many examples."""
+MOST = 64
+"""Plans that a network keeps; those used least recently go."""
+
+Given = Mapping[str, tuple[tuple[int, ...], Any]]
+"""Names, with shape (of one example, where it belongs to examples) and dtype."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something to record: ``do`` takes inputs and parameters by name, and gives results by name."""
+
+    do: Callable[[dict[str, Array], dict[str, Array]], dict[str, Array]]
+    inputs: Given
+    params: Given
+
+    def record(self, examples: int, *, sliced: bool) -> tuple[Recorded, dict[str, tuple[tuple[int, ...], Any]]]:
+        """What it does with so many examples, and the shapes of the results."""
+        if any(
+            dtype.kind == "f" and dtype.itemsize not in (4, 8)
+            for _, dtype in (*self.inputs.values(), *self.params.values())
+        ):
+            raise NotRecordedError("numbers that kernels do not know")
+        with recording(sliced=sliced) as recorder:
+            inputs = {
+                name: recorder.array((examples, *shape), dtype, "input", name)
+                for name, (shape, dtype) in self.inputs.items()
+            }
+            params = {
+                name: recorder.array(shape, dtype, "parameter", name) for name, (shape, dtype) in self.params.items()
+            }
+            try:
+                results = self.do(inputs, params)
+            except ValueError as error:  # NumPy was to write into recorded memory
+                raise NotRecordedError(str(error)) from error
+            places = {name: recorder.place(array) for name, array in results.items()}
+        shapes = {name: (array.shape, array.dtype) for name, array in results.items()}
+        return Recorded(examples, tuple(recorder.launches), places), shapes
+
+
+def later(run: Run) -> Run:
+    """The run for recordings: its numbers are found when a program runs."""
+    numbers = {name: Later(lambda given, name=name: getattr(given, name)) for name in ("step", "seed")}
+    first = Later(lambda given: given.first, each=1)
+    return replace(run, first=first, **numbers)  # pyright: ignore[reportArgumentType] -- they stand for whole numbers
+
+
+class Plan:
+    """A task on so many examples, ready to run."""
+
+    def __init__(self, task: Task, examples: int, *, summed: bool):
+        self.planned, shapes = _choose(task, examples, summed=summed)
+        self._shapes = {name: _whole(name, shape, examples) for name, (shape, _) in shapes.items()}
+        self._dtypes = {name: dtype for name, (_, dtype) in shapes.items()}
+
+    def run(self, given: Mapping[str, Array], numbers: Any) -> dict[str, Array]:
+        """All results by name; ``numbers`` has the attributes that are numbers of this run."""
+        planned, arrays = self.planned, dict(given)
+        for name, size in planned.arrays.items():
+            empty = np.zeros if name.startswith("cost:") else arena.empty
+            arrays[name] = empty((size,), np.uint8)
+        planned.program.run(arrays, numbers)
+        return {name: self._result(name, arrays) for name in planned.results}
+
+    def _result(self, name: str, arrays: Mapping[str, Array]) -> Array:
+        result = self.planned.results[name]
+        array = arrays[result.array]
+        if result.array not in self.planned.arrays:  # one that was given
+            return array.reshape(self._shapes[name])
+        if name.startswith("cost:"):
+            return array.view(np.float64).reshape(-1, self._shapes[name][-1])
+        return np.ndarray(self._shapes[name], self._dtypes[name], array, result.offset)
+
+
+def _whole(name: str, shape: tuple[int, ...], examples: int) -> tuple[int, ...]:
+    """The shape of a result for so many examples, from that of a recording."""
+    return (examples, *shape[1:]) if name.startswith(("value:", "error:")) else shape
+
+
+def _choose(task: Task, examples: int, *, summed: bool) -> tuple[Planned, Any]:
+    """The program for so many examples.
+
+    Deep, with as many examples together as leave room in the L2 cache, and at least one (values that do not fit there
+    are then still read again before they have gone far). Flat, where there are too few examples for several workers, or
+    where the sums of all slices would take more memory than they save.
+    """
+    one, shapes = task.record(1, sliced=summed)
+    sums = sum({b.address: b.size for launch in one.launches for b in launch.writes if b.kind == "sums"}.values())
+    slices = min(SLICES, examples, SUMS // max(sums, 1)) if summed else examples
+    if examples < FEW or slices < 2:
+        recorded, shapes = task.record(examples, sliced=False)
+        return flat(recorded), shapes
+    need = max(packed(stage, ())[1] for stage in order(one.launches).deep)
+    share = -(-examples // slices)
+    most = share if summed else max(1, examples // TASKS)
+    together = max(1, min(most, host().l2 * 3 // 4 // max(need, 1)))
+    if not summed:
+        share = together
+    last = examples - share * ((examples - 1) // share)
+    counts = [
+        count for count in dict.fromkeys([together, share % together, last % together, min(last, together)]) if count
+    ]
+    recordings = [one if count == 1 else task.record(count, sliced=summed)[0] for count in counts]
+    return deep(recordings, examples, share), shapes
+
+
+class Plans:
+    """The plans of all networks, found by what is asked of them."""
+
+    def __init__(self):
+        self._plans: WeakKeyDictionary[Network, OrderedDict[Any, Plan | None]] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def find(self, network: "Network", key: Any, make: Callable[[], Plan]) -> Plan | None:
+        """The plan for this key, made when it is asked for first; None where it cannot be made."""
+        with self._lock:
+            known = self._plans.setdefault(network, OrderedDict())
+            if key in known:
+                known.move_to_end(key)
+                return known[key]
+        try:
+            plan = make()
+        except NotRecordedError:
+            plan = None
+        with self._lock:
+            known[key] = plan
+            while len(known) > MOST:
+                known.popitem(last=False)
+        return plan
+
+    def newest(self, network: "Network") -> Plan | None:
+        """The plan that was used last."""
+        with self._lock:
+            known = self._plans.get(network)
+            return known[next(reversed(known))] if known else None

@@ -1,0 +1,170 @@
+"""Programs: kernel calls as words in memory, which machine code (``perform``) goes through without any Python.
+
+A program knows all but what is new in each run: where the arrays of a run lie, and the numbers that the run gives. So
+it is built once for sizes, and every run fills in a *frame*: the zero, the worker's memory, whether sums begin anew,
+and then one word for each array and number.
+"""
+
+import ctypes
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faltung.engine import arena, dispatch, perform, workers
+from faltung.engine.recording import Buffer, Fresh, Later, Launch, Place, Slices
+
+Array = NDArray[Any]
+ZERO, MEMORY, FRESH, FIRST = 0, 1, 2, 3
+"""Words of a frame; from ``FIRST`` on lies what is new in each run."""
+WORDS = 16
+"""Of a job."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a buffer lies: behind the place of this name, in bytes, and so many further for each example and slice.
+
+    The name "" stands for the worker's own memory.
+    """
+
+    name: str
+    offset: int = 0
+    each: int = 0
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Call:
+    """A launch, where its buffers lie, and where in the worker's memory its scratch begins."""
+
+    launch: Launch
+    where: Callable[[Buffer], Where]
+    scratch: int = 0
+
+
+@dataclass(frozen=True)
+class Lists:
+    """What workers do for a few examples at a time: calls by how many examples they are for.
+
+    There are ``examples`` in all, ``share`` in a slice, and ``together`` are done together.
+    """
+
+    calls: Mapping[int, Sequence[Call]]
+    examples: int
+    share: int
+    together: int
+
+    @property
+    def slices(self) -> int:
+        """How many slices there are."""
+        return -(-self.examples // self.share)
+
+
+class Program:
+    """Jobs that follow one another: a call whose tasks workers share, or lists, whose slices they share.
+
+    ``slices`` are the sums that every gradient has, where calls in lists add to them, else 0.
+    """
+
+    def __init__(self, jobs: Sequence[Call | Lists], slices: int = 0):
+        self._slices = slices
+        self._words: dict[Any, int] = {}
+        self._kept: list[Any] = []
+        self._scratch = 0
+        self._work = 0.0
+        words = [word for job in jobs for word in (self._lists(job) if isinstance(job, Lists) else self._alone(job))]
+        self._count = len(jobs)
+        words[12::WORDS] = [FIRST + len(self._words)] * self._count
+        self._jobs = struct.pack(f"={len(words)}q", *words)
+
+    def run(self, arrays: Mapping[str, Array], run: Any) -> None:
+        """Do all jobs with these arrays, in which they read and write; ``run`` is what numbers are made from."""
+        numbers = [0, 0, 1]
+        for name in self._words:
+            if isinstance(name, str):
+                numbers.append(arena.address(arrays[name]))
+            else:
+                later, kind = name
+                numbers.append(_bits(later.of(run), kind))
+        count, size = len(numbers), len(self._jobs)
+        memory = bytearray(arena.LINE + size + 8 * count)
+        place = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        begin = -place % arena.LINE
+        memory[begin : begin + size] = self._jobs
+        struct.pack_into(f"={count}q", memory, begin + size, *numbers)
+        workers.perform(
+            place + begin, self._count, place + begin + size, work=self._work, scratch=_lines(8 * count) + self._scratch
+        )
+
+    def _alone(self, call: Call) -> list[int]:
+        """The words of a job that is one call."""
+        launch = call.launch
+        few = max(1, min(launch.tasks // 16, int(launch.tasks * workers.SMALL / max(launch.work, 1))))
+        return self._job(perform.EACH, self._call(call), launch.tasks, few, launch.work)
+
+    def _lists(self, lists: Lists) -> list[int]:
+        """The words of a job that is lists of calls."""
+        words = [lists.examples, lists.share, lists.together, len(lists.calls)]
+        for examples, calls in lists.calls.items():
+            words += [examples, self._place([self._call(call) for call in calls]), len(calls)]
+        examples, calls = next(iter(lists.calls.items()))
+        work = sum(call.launch.work for call in calls) * lists.examples / examples
+        return self._job(perform.DEEP, self._place(words), lists.slices, 1, work)
+
+    def _job(self, do: str, what: int, tasks: int, few: int, work: float) -> list[int]:
+        self._work += work
+        helpers = tasks - 1 if work >= workers.SMALL else 0
+        doer = dispatch.address(perform.functions()[do])
+        return [*[0] * 8, tasks, few if helpers else max(tasks, 1), what, 0, 0, doer, helpers, 0]
+
+    def _call(self, call: Call) -> int:
+        launch, function = call.launch, call.launch.function
+        kinds = function.argtypes[:-3]
+        self._kept.append(function)
+        self._scratch = max(self._scratch, _lines(call.scratch + launch.scratch))
+        words = [dispatch.address(perform.shim(tuple(kinds))), dispatch.address(function), launch.tasks, call.scratch]
+        for kind, argument in zip(kinds, launch.arguments, strict=True):
+            words += self._argument(kind, argument, call.where)
+        return self._place(words)
+
+    def _argument(self, kind: Any, argument: Any, where: Callable[[Buffer], Where]) -> list[int]:
+        match argument:
+            case Place(buffer, offset) if buffer.kind == "constant":
+                self._kept.append(buffer.array)
+                return [ZERO, buffer.address + offset, 0, 0]
+            case Place(buffer, offset):
+                at = where(buffer)
+                return [self._word(at.name) if at.name else MEMORY, at.offset + offset, at.each, at.step]
+            case Later():
+                return [self._word((argument, kind)), 0, argument.each, 0]
+            case Fresh() if self._slices:
+                return [FRESH, 0, 0, 0]
+            case Slices() if self._slices:
+                return [ZERO, self._slices, 0, 0]
+        return [ZERO, _bits(argument, kind), 0, 0]
+
+    def _word(self, name: Any) -> int:
+        """The word of a frame for what has this name."""
+        return self._words.setdefault(name, FIRST + len(self._words))
+
+    def _place(self, words: Sequence[int]) -> int:
+        """Where these words lie from now on."""
+        memory = np.array(words, np.int64)
+        self._kept.append(memory)
+        return memory.__array_interface__["data"][0]
+
+
+def _lines(count: int) -> int:
+    """So many bytes, up to a whole cache line."""
+    return -(-count // arena.LINE) * arena.LINE
+
+
+def _bits(number: Any, kind: Any) -> int:
+    """A number as the word that machine code makes this C type of."""
+    if kind is ctypes.c_float:
+        return struct.unpack("=i", struct.pack("=f", number))[0]
+    return struct.unpack("=q", struct.pack("=d", number))[0] if kind is ctypes.c_double else int(number)

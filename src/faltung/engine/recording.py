@@ -1,0 +1,198 @@
+"""Recording: the launches that a function would make, and the memory that it would ask for, instead of doing them.
+
+Kernels are told by their arguments alone what to do: places in memory, and numbers. So what an element does with
+arrays of given shapes is a list of launches, the same whatever the arrays hold. While a ``Recorder`` listens, lowerings
+run as ever, but on memory that nobody fills; afterwards the list can be done on other memory, again and again, without
+Python (see ``program``).
+
+That holds only where NumPy computes nothing on the way. So NumPy cannot write recorded arrays, and a launch that reads
+an array of unknown origin is refused with ``NotRecordedError``. Arrays that follow from shapes alone are made read-only
+by those who make them (``constant``).
+"""
+
+import ctypes
+import threading
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faltung.errors import node
+
+Array = NDArray[Any]
+
+
+class NotRecordedError(Exception):
+    """What was to be recorded depends on more than shapes."""
+
+
+class Fresh(int):
+    """A number of a launch: does it begin its sums at 0? Only the first of several that add to the same sums does."""
+
+
+class Slices(int):
+    """A number of a launch: so many sums there are, one behind the other."""
+
+
+class Later:
+    """A number that is known only when a recorded launch is done: a function of what it is done for.
+
+    It grows by ``each`` from one example to the next.
+
+    >>> step = Later(lambda run: run["step"])
+    >>> ((step & 7) ^ 1).of({"step": 12})
+    5
+    """
+
+    def __init__(self, of: Callable[[Any], int], each: int = 0):
+        self.of, self.each = of, each
+
+    def __and__(self, other: int) -> "Later":
+        return Later(lambda run: self.of(run) & other)
+
+    def __xor__(self, other: "int | Later") -> "Later":
+        return Later(lambda run: self.of(run) ^ (other.of(run) if isinstance(other, Later) else other))
+
+    def __rshift__(self, other: int) -> "Later":
+        return Later(lambda run: self.of(run) >> other)
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Recorded memory: its first address while recording, its bytes, and what it is."""
+
+    address: int
+    size: int
+    kind: str
+    """"input" or "parameter", which come from outside; "memory"; "sums"; or "constant"."""
+    name: str
+    array: Array
+    """Keeps the address from being given to another one."""
+
+    @property
+    def end(self) -> int:
+        """The first address behind it."""
+        return self.address + self.size
+
+
+@dataclass(frozen=True)
+class Place:
+    """An argument that is a place in memory."""
+
+    buffer: Buffer
+    offset: int
+
+
+Argument = Place | Later | int | float
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One recorded launch: what ``workers.launch`` was asked for."""
+
+    function: Any
+    arguments: tuple[Argument, ...]
+    tasks: int
+    work: float
+    scratch: int
+    node: str
+    """The node of the network that it is for."""
+
+    def _places(self, numbers: frozenset[int]) -> list[Buffer]:
+        pairs = enumerate(self.arguments)  # a kernel's scratch, which comes behind them, is nobody's
+        return [place.buffer for n, place in pairs if n in numbers and isinstance(place, Place)]
+
+    @property
+    def reads(self) -> list[Buffer]:
+        """What the kernel may read."""
+        return self._places(self.function.effects[0])
+
+    @property
+    def writes(self) -> list[Buffer]:
+        """What it may write."""
+        return self._places(self.function.effects[1])
+
+
+class Recorder:
+    """What listens; and what it heard: ``launches``."""
+
+    def __init__(self, sliced: bool):
+        self.sliced = sliced
+        self.launches: list[Launch] = []
+        self._buffers: dict[int, Buffer] = {}
+        self._addresses: list[int] = []
+
+    def array(self, shape: tuple[int, ...], dtype: Any, kind: str = "memory", name: str = "") -> Array:
+        """An array to record with; its numbers mean nothing, and NumPy may not write them."""
+        array = np.empty(shape, dtype)
+        array.flags.writeable = False
+        self._keep(array, kind, name)
+        return array
+
+    def launch(self, function: Any, arguments: tuple[Any, ...], tasks: int, work: float, scratch: int) -> None:
+        """Note a launch."""
+        places = [kind is ctypes.c_void_p for kind in function.argtypes]
+        noted = tuple(self._argument(*pair) for pair in zip(arguments, places, strict=False))
+        self.launches.append(Launch(function, noted, tasks, work, scratch, node()))
+
+    def place(self, array: Array) -> Place:
+        """Where an array lies."""
+        address = array.__array_interface__["data"][0]
+        number = bisect_right(self._addresses, address) - 1
+        buffer = self._buffers[self._addresses[number]] if number >= 0 else None
+        if buffer is None or address >= buffer.end:
+            if array.flags.writeable or not array.flags.c_contiguous:
+                raise NotRecordedError(f"an array of {array.dtype} and shape {array.shape} that NumPy has made")
+            buffer = self._keep(array, "constant")
+        return Place(buffer, address - buffer.address)
+
+    def _argument(self, argument: Any, is_place: bool) -> Argument:
+        if not is_place:
+            return argument
+        if argument is None:
+            return 0
+        array, offset = argument if isinstance(argument, tuple) else (argument, 0)
+        if not isinstance(array, np.ndarray):
+            raise NotRecordedError("an address without its array")
+        place = self.place(array)
+        return Place(place.buffer, place.offset + offset)
+
+    def _keep(self, array: Array, kind: str, name: str = "") -> Buffer:
+        buffer = Buffer(array.__array_interface__["data"][0], max(array.nbytes, 1), kind, name, array)
+        self._buffers[buffer.address] = buffer
+        self._addresses.insert(bisect_right(self._addresses, buffer.address), buffer.address)
+        return buffer
+
+
+_local = threading.local()
+
+
+def recorder() -> Recorder | None:
+    """Who listens in this thread, if somebody does."""
+    return getattr(_local, "recorder", None)
+
+
+def sliced() -> bool:
+    """Is a part of one slice being recorded, so that all sums are this slice's?"""
+    listener = recorder()
+    return listener is not None and listener.sliced
+
+
+@contextmanager
+def recording(*, sliced: bool) -> Iterator[Recorder]:
+    """Within it, launches of this thread are noted and not done; ``sliced`` where they are part of one slice."""
+    before, _local.recorder = recorder(), Recorder(sliced)
+    try:
+        yield _local.recorder
+    finally:
+        _local.recorder = before
+
+
+def constant(array: Array) -> Array:
+    """The array, of numbers that follow from shapes alone; from now on it cannot be written."""
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,21 @@
+"""The kernel that adds slices: y = the sum of several arrays that lie one behind the other, always in their order."""
+
+from faltung.engine.elementwise import BLOCK, TASK, sweep
+from faltung.engine.language import INDEX, Function, Type, Value, pointer
+
+
+def added(kind: Type) -> Function:
+    """y[i] = sums[0][i] + sums[1][i] + ...; a task is a block of numbers."""
+    f = Function("added", sums=pointer(kind), y=pointer(kind), slices=INDEX, count=INDEX, **TASK)
+    sums, y, slices, count, _, first, last = f.arguments
+    with f.loop("task", last, first) as task:
+        begin = (task * BLOCK).named("begin")
+
+        def vector(i: Value, mask: Value | None) -> None:
+            total = f.variable("total", f.load(sums, begin + i, kind.lanes, mask))
+            with f.loop("s", slices, 1) as s:
+                total.set(total.value + f.load(sums, s * count + begin + i, kind.lanes, mask))
+            f.store(total.value, y, begin + i, mask)
+
+        sweep(f, f.min(count - begin, BLOCK).named("length"), kind.lanes, vector)
+    return f

@@ -1,0 +1,297 @@
+"""Programs: a network run without Python between its elements gives what its elements give one after the other."""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from faltung.elements import (
+    Affine,
+    BinaryCrossEntropy,
+    Conv,
+    CrossEntropy,
+    Dropout,
+    Flatten,
+    MaxPool,
+    MeanPool,
+    ReLU,
+    Run,
+    Sigmoid,
+    SquaredError,
+    Sum,
+)
+from faltung.engine import native, plan, stages
+from faltung.engine.compile import counters
+from faltung.engine.recording import recording
+from faltung.models import find_recipe
+from faltung.network import Chain, Graph, Network, Node
+from faltung.network.layerwise import Layerwise
+from sketches import assert_same, filled, random, sketches
+
+RECIPES = ("ufldl", "lenet5", "allconv")
+
+
+def plans_of(network: Network) -> list[Any]:
+    return list(native._plans()._plans.get(network, {}).values())
+
+
+def layerwise(network: Network) -> Network:
+    """The same network, element by element on the same kernels."""
+    other = network.on_executor("native")
+    other.compute = Layerwise(native.Kernels())
+    return other
+
+
+def assert_near(one: Any, other: Any, tolerance: float) -> None:
+    assert np.isclose(one.cost, other.cost, rtol=tolerance, atol=tolerance)
+    for part in ("values", "errors", "gradients", "state"):
+        a, b = getattr(one, part), getattr(other, part)
+        assert list(a) == list(b)
+        for name in a:
+            assert a[name].shape == b[name].shape
+            assert a[name].dtype == b[name].dtype
+            scale = np.abs(b[name]).max(initial=1e-30)
+            assert np.abs(a[name] - b[name]).max(initial=0) <= tolerance * scale, (part, name)
+
+
+def small() -> Network:
+    return Chain(
+        conv=Conv(5, kernel=3, padding="same"), relu=ReLU(), pool=MaxPool(2), flat=Flatten(), dense=Affine(4)
+    ).on((6, 7, 3))  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("examples", [1, 3, 4, 9, 23])
+def test_recipes_run_as_programs(recipe, examples):
+    network = find_recipe(recipe).compose(10).on((28, 28, 1))
+    params = {name: w.astype(np.float32) for name, w in filled(network).items()}
+    params = {name: 0.1 * w for name, w in params.items()}
+    x = random(examples, 28, 28, 1).astype(np.float32)
+    labels = np.arange(examples) % 10
+    for keep in ((), "all", ("x",)):
+        back = network.backpropagate(params, x, labels, cost=CrossEntropy(), keep=keep)
+        law = network.on_executor("reference").backpropagate(params, x, labels, cost=CrossEntropy(), keep=keep)
+        assert_near(back, law, 2e-4)
+    np.testing.assert_allclose(
+        network.predict(params, x), network.on_executor("reference").predict(params, x), rtol=1e-4, atol=1e-4
+    )
+    assert plans_of(network)
+    assert None not in plans_of(network)
+
+
+@settings(max_examples=40, deadline=None)
+@given(sketches(), st.integers(1, 20), st.sampled_from([np.float32, np.float64]))
+def test_random_graphs_give_what_their_elements_give(sketch, examples, dtype):
+    network = sketch.network()
+    params = {name: w.astype(dtype) for name, w in filled(network).items()}
+    x = random(examples, *sketch.shape, seed=sketch.seed).astype(dtype)
+    targets = {name: random(examples, *network.shapes[name], seed=7).astype(dtype) for name in network.outputs}
+    costs = dict.fromkeys(network.outputs, SquaredError())
+    one = network.backpropagate(params, x, targets, cost=costs)
+    other = layerwise(network).backpropagate(params, x, targets, cost=costs)
+    assert_near(one, other, 1e-5 if dtype == np.float32 else 1e-12)
+    again = network.backpropagate(params, x, targets, cost=costs)
+    assert_same(one, again)
+    assert None not in plans_of(network)
+
+
+def test_an_examples_values_do_not_depend_on_the_batch_around_it():
+    network = small()
+    params = network.initial(1)
+    x = random(23, 6, 7, 3).astype(np.float32)
+    whole = network.predict(params, x)
+    for count in (1, 2, 3, 5, 8, 16):
+        assert np.array_equal(network.predict(params, x[:count]), whole[:count]), count
+
+
+@pytest.mark.parametrize(
+    "cost", [SquaredError(), CrossEntropy(ignore=2), CrossEntropy(reduction="sum"), BinaryCrossEntropy()]
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_costs_and_weights(cost, weighted):
+    network = small()
+    params, x = network.initial(2), random(11, 6, 7, 3).astype(np.float32)
+    labels = np.arange(11) % 4
+    target = labels if isinstance(cost, CrossEntropy) else np.eye(4, dtype=np.float32)[labels]
+    weight = np.linspace(0, 2, 11) if weighted else None
+    back = network.backpropagate(params, x, target, cost=cost, weight=weight)
+    law = network.on_executor("reference").backpropagate(params, x, target, cost=cost, weight=weight)
+    assert_near(back, law, 1e-5)
+
+
+def test_dropout_draws_the_masks_of_the_definition():
+    network = Chain(dense=Affine(40), drop=Dropout(0.4), out=Affine(3)).on((6,))
+    params, x = network.initial(0, np.float64), random(13, 6)
+    for run in (Run(training=True, seed=5, step=7), Run(training=True, seed=2**40 + 1, step=2**33), Run()):
+        back = network.backpropagate(params, x, np.arange(13) % 3, cost=CrossEntropy(), run=run)
+        law = network.on_executor("reference").backpropagate(params, x, np.arange(13) % 3, cost=CrossEntropy(), run=run)
+        assert_near(back, law, 1e-12)
+    assert len(plans_of(network)) == 2  # in training, and not
+
+
+def test_several_outputs_inputs_and_shared_weights():
+    graph = Graph(
+        a=Node(Affine(5), "x"), b=Node(Affine(5), "y"), c=Node(Affine(5), "a", weights=None),
+        s=Node(Sum(), "b", "c"), d=Node(Affine(5), "s"), e=Node(Affine(5), "d", weights="d"),
+        left=Node(Sigmoid(), "e"), right=Node(ReLU(), "c"),
+    )  # fmt: skip
+    network = graph.on(x=(3,), y=(4,))
+    params = {name: w.astype(np.float64) for name, w in filled(network).items()}
+    x = {"x": random(9, 3), "y": random(9, 4, seed=1)}
+    targets = {"left": random(9, 5, seed=2), "right": random(9, 5, seed=3)}
+    costs = {"left": SquaredError(), "right": SquaredError(reduction="sum")}
+    back = network.backpropagate(params, x, targets, cost=costs)
+    assert_near(back, network.on_executor("reference").backpropagate(params, x, targets, cost=costs), 1e-12)
+    assert None not in plans_of(network)
+
+
+def test_parameters_without_influence_have_the_gradient_0():
+    network = Graph(used=Node(Affine(2), "x"), unused=Node(Affine(2), "x"), outputs=["used", "unused"]).on((3,))
+    back = network.backpropagate(
+        network.initial(0), random(5, 3), {"used": random(5, 2)}, cost={"used": SquaredError()}
+    )
+    assert np.array_equal(back.gradients["unused.w"], np.zeros((3, 2)))
+
+
+def test_the_shapes_of_parameters_are_checked_in_every_call():
+    network, x = small(), random(5, 6, 7, 3).astype(np.float32)
+    params = network.initial(0)
+    network.predict(params, x)
+    with pytest.raises(Exception, match=r"got w of shape \(3, 3, 3, 6\), expected \(3, 3, 3, 5\)"):
+        network.predict(params | {"conv.w": np.zeros((3, 3, 3, 6), np.float32)}, x)
+
+
+def test_arrays_that_do_not_lie_side_by_side_are_copied():
+    network = small()
+    params, x = network.initial(0), random(5, 7, 6, 3).astype(np.float32).transpose(0, 2, 1, 3)
+    turned = {name: np.asfortranarray(w) for name, w in params.items()}
+    assert np.array_equal(network.predict(turned, x), network.predict(params, x.copy()))
+
+
+def test_no_code_is_compiled_for_a_new_batch():
+    network = Chain(conv=Conv(5, kernel=3), relu=ReLU(), pool=MeanPool(2), flat=Flatten(), dense=Affine(4)).on(
+        (8, 8, 2)
+    )
+    params = network.initial(0)
+
+    def step(examples: int) -> None:
+        x, labels = random(examples, 8, 8, 2).astype(np.float32), np.zeros(examples, int)
+        network.backpropagate(params, x, labels, cost=CrossEntropy(), keep=())
+
+    step(64)
+    step(1)
+    before = counters.compiled + counters.loaded
+    for examples in range(2, 52):
+        step(examples)
+    assert counters.compiled + counters.loaded == before
+
+
+def test_a_thousand_steps_of_alternating_sizes_do_not_grow_memory():
+    from faltung.engine import arena
+
+    network = small()
+    params = network.initial(0)
+    batches = [(random(n, 6, 7, 3).astype(np.float32), np.zeros(n, int)) for n in (3, 8, 21)]
+
+    def steps(count: int) -> None:
+        for k in range(count):
+            x, labels = batches[k % 3]
+            network.backpropagate(params, x, labels, cost=CrossEntropy(), keep=())
+
+    steps(30)
+    before = arena.pool.idle_bytes + arena.pool.lent_bytes
+    steps(1000)
+    assert arena.pool.idle_bytes + arena.pool.lent_bytes <= before
+
+
+def test_plans_are_forgotten_when_there_are_many_or_their_network_is_gone():
+    network = Chain(dense=Affine(2)).on((3,))
+    params = network.initial(0)
+    for examples in range(1, plan.MOST + 5):
+        network.predict(params, np.zeros((examples, 3), np.float32))
+    assert len(plans_of(network)) == plan.MOST
+    plans = native._plans()._plans
+    count = len(plans)
+    del network
+    assert len(plans) == count - 1
+
+
+def test_any_number_of_workers_gives_the_same_bits():
+    script = """
+import numpy as np, faltung as ft
+from faltung.models import find_recipe
+for recipe in ("ufldl", "lenet5"):
+    network = find_recipe(recipe).compose(10).on((28, 28, 1))
+    params = network.initial(3)
+    x = np.random.default_rng(0).normal(size=(37, 28, 28, 1)).astype(np.float32)
+    back = network.backpropagate(params, x, np.arange(37) % 10, cost=ft.CrossEntropy())
+    print(back.cost.hex(), *(hash(a.tobytes()) for part in (back.gradients, back.errors) for a in part.values()))
+    print(hash(network.predict(params, x).tobytes()))
+"""
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "FALTUNG_THREADS": str(threads), "PYTHONHASHSEED": "0"},
+            check=True, capture_output=True, text=True,
+        ).stdout
+        for threads in (1, 2, 3, 8)
+    }  # fmt: skip
+    assert len(said) == 1
+
+
+# -------------------------------------------------------------------------------------------------------------- orders
+
+
+def recorded(examples: int) -> stages.Recorded:
+    network = small()
+    functions = native.Recording()
+    with recording(sliced=True) as recorder:
+        x = {"x": recorder.array((examples, 6, 7, 3), np.float32, "input", "x")}
+        params = {
+            name: recorder.array(w.shape, np.float32, "parameter", name) for name, w in network.initial(0).items()
+        }
+        y = Layerwise(functions).predict(network, params, x, Run())["dense"]
+    return stages.Recorded(examples, recorder.launches, {"value:dense": recorder.place(y)})
+
+
+def test_what_is_used_at_the_same_time_never_overlaps():
+    launches = recorded(3).launches
+    places, size = stages.packed(launches, ())
+    spans: dict[int, list[int]] = {}
+    for number, launch in enumerate(launches):
+        for buffer in (*launch.reads, *launch.writes):
+            if buffer.address in places:
+                spans.setdefault(buffer.address, []).append(number)
+    sizes = {b.address: b.size for launch in launches for b in launch.writes}
+    for a in spans:
+        assert places[a] + sizes[a] <= size
+        for b in spans:
+            if a < b and spans[a][0] <= spans[b][-1] and spans[b][0] <= spans[a][-1]:
+                assert places[a] + sizes[a] <= places[b] or places[b] + sizes[b] <= places[a]
+
+
+def test_weights_are_packed_once_and_examples_go_deep():
+    order = stages.order(recorded(2).launches)
+    assert [len(stage) for stage in order.once] == [2]
+    assert [len(stage) for stage in order.deep] == [4]
+
+
+def test_flat_and_deep_give_the_same():
+    network = small()
+    params, x = network.initial(0), random(10, 6, 7, 3).astype(np.float32)
+    whole = recorded(10)
+    results = []
+    for planned in (
+        stages.flat(whole), stages.deep([recorded(10)], 10, 10), stages.deep([recorded(4), recorded(2)], 10, 4),
+        stages.deep([recorded(2), recorded(1)], 10, 3),
+    ):  # fmt: skip
+        y = np.full((10, 4), np.nan, np.float32)
+        arrays = {name: np.zeros(size, np.uint8) for name, size in planned.arrays.items()}
+        planned.program.run(arrays | params | {"x": x, "value:dense": y}, None)
+        results.append(y)
+    assert all(np.array_equal(y, network.predict(params, x)) for y in results)

@@ -1,0 +1,96 @@
+"""The chosen tiles stay in registers: what their innermost loops store on the stack, beside what they compute.
+
+The bound is in vector registers stored or loaded for each multiply-add. NEON's tiles fill 30 or 31 of 32 registers, of
+which LLVM wants a few for itself.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from emission import for_arm, spills
+from faltung.engine import correlate, gradient
+from faltung.engine.compile import assembly
+from faltung.engine.correlate import Rows
+from faltung.engine.language import F32, F64, Type
+from faltung.engine.llvm import module as source
+from faltung.engine.machine import NEON, Machine, host
+from faltung.errors import SettingError
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Channels, filters, and the taps of a row and their steps."""
+
+    channels: int
+    filters: int
+    taps: int = 3
+    stride: int = 1
+    dilation: int = 1
+
+    def rows(self, kind: Type) -> Rows:
+        steps = (self.taps, self.stride, self.dilation)
+        return Rows(kind, self.channels, self.filters, *steps, self.channels, self.filters, padded=self.taps > 1)
+
+
+DEEP = [
+    Layer(64, 64), Layer(128, 128), Layer(256, 256), Layer(64, 256, taps=1), Layer(64, 128, stride=2),
+    Layer(64, 128, taps=2, dilation=64), Layer(256, 128, taps=1), Layer(512, 512),
+]  # fmt: skip
+FIRST = [Layer(1, 20, taps=9), Layer(3, 64), Layer(3, 64, taps=7, stride=2)]
+"""Layers whose windows overlap within one unrolled sweep: LLVM loads what they share once, and keeps it."""
+MACHINES = ("avx512", "avx2", "neon")
+KINDS = pytest.mark.parametrize("kind", [F32, F64], ids=str)
+
+
+def share(make: Any, rows: Rows, name: str, *more: Any) -> float:
+    """Spills a multiply-add, in the innermost loop of the largest tile."""
+    machine = _machine(name)
+    plan = make.schedule(rows, *more, machine)
+    function = make.tile(rows, plan, plan.pixels if make is correlate else plan.inputs)
+    if machine is NEON:
+        module, arm = for_arm(source([function], {function.name}, machine))
+        text = arm.emit_assembly(module)
+        return spills(text, "arm")[0] / len(re.findall(r"\bfmla\b", text))
+    text = assembly([function], {function.name}, machine)
+    return spills(text)[0] / text.count("vfmadd")
+
+
+def _machine(name: str) -> Machine:
+    if name == "neon":
+        return NEON
+    try:
+        return host(name)
+    except SettingError:
+        pytest.skip(f"this machine is no {name}")
+
+
+@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize("layer", DEEP, ids=str)
+@KINDS
+def test_tiles_of_forward_and_error(kind, layer, name):
+    assert share(correlate, layer.rows(kind), name, 3) <= {"neon": 1 / 16}.get(name, 0)
+
+
+@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize("layer", [*DEEP, *FIRST], ids=str)
+@KINDS
+def test_tiles_of_the_gradient(kind, layer, name):
+    assert share(gradient, layer.rows(kind), name) <= {"neon": 1 / 8}.get(name, 0)
+
+
+@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize("layer", FIRST, ids=str)
+@KINDS
+def test_tiles_of_first_layers(kind, layer, name):
+    assert share(correlate, layer.rows(kind), name, 3) <= {"neon": 1 / 6}.get(name, 3 / 4)
+
+
+def test_a_tile_that_is_too_large_would_be_seen():
+    rows = DEEP[0].rows(F32)
+    function = correlate.tile(rows, correlate.Tile(lanes=4, vectors=4, pixels=14, channels=64), 14)
+    module, arm = for_arm(source([function], {function.name}, NEON))
+    assert spills(arm.emit_assembly(module), "arm")[0] > 50
+    assert spills(assembly([function], {function.name}, host("plain")))[0] > 50
