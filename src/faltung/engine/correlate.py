@@ -33,6 +33,13 @@ SIZES = (
 LINE = 64
 """Bytes of a cache line."""
 
+STREAM = 24
+"""Bytes that one can count on from the L2 cache in a cycle."""
+
+PIXELS = 14, 12
+"""The most pixels of a tile: with one vector, whose multiply-adds read x themselves, and with more, where the places of
+so many just fit into the general registers."""
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -83,18 +90,22 @@ def schedule(rows: Rows, outer_taps: int, machine: Machine) -> Tile:
     lanes = machine.lanes(rows.kind.size)
     needed = -(-rows.outputs // lanes)
 
+    def pixels(vectors: int) -> int:
+        return min((machine.registers - 1 - vectors) // vectors, PIXELS[vectors > 1])
+
     def quality(vectors: int) -> tuple[float, float]:
-        pixels = min((machine.registers - 1 - vectors) // vectors, 14)
-        busy = min(1.0, pixels * vectors / 8, 1.6 * pixels * vectors / (pixels + vectors) / 2)
+        work = pixels(vectors) * vectors
+        loads = pixels(vectors) + vectors
+        read = vectors * machine.vector + pixels(vectors) * rows.kind.size
+        busy = min(1.0, work / 8, 1.6 * work / loads / 2, work / 2 * STREAM / read)
         waste = -(-needed // vectors) * vectors / needed
-        return (busy / waste, pixels * vectors / (pixels + vectors))
+        return (busy / waste, work / loads)
 
     vectors = max(range(1, min(8, needed) + 1), key=quality)
-    pixels = min((machine.registers - 1 - vectors) // vectors, 14)
     bytes_a_channel = outer_taps * rows.taps * vectors * lanes * rows.kind.size
     most = max(1, machine.l2 // 2 // bytes_a_channel)
     channels = max(c for c in range(1, rows.inputs + 1) if rows.inputs % c == 0 and (c <= most or c == 1))
-    return Tile(lanes, vectors, pixels, channels)
+    return Tile(lanes, vectors, pixels(vectors), channels)
 
 
 def tile(rows: Rows, plan: Tile, pixels: int) -> Function:
@@ -125,6 +136,9 @@ def tile(rows: Rows, plan: Tile, pixels: int) -> Function:
         with f.loop("c", count, step=unroll) as c:
             w_c = f.at(w_tap, c * plan.block)
             places = [f.at(x_tap, c + x_step * p) for p in range(pixels)]
+            if rows.taps == 1 and not rows.across:  # what the next tile reads
+                for place in places:
+                    f.prefetch(place, x_step * pixels)
             for u in range(unroll):
                 weights = [f.load(w_c, u * plan.block + v * lanes, lanes, name="w") for v in vectors]
                 for p in range(pixels):
@@ -229,10 +243,10 @@ def inside(f: Function, at: Value, size: dict[str, Value], axis: str, extent: st
 
 def pad(
     f: Function, rows: Rows, size: dict[str, Value], x: Value, target: Value, d_in: Value, d_low: Value, d_high: Value,
-    h_low: Value, count: Value, machine: Machine, every: Value | int = 1,
+    h_low: Value, count: Value, machine: Machine,
 ) -> Value:  # fmt: skip
-    """Copy ``count`` rows (every so many) from h_low on of each plane that a tap sees, each between the zeros of its
-    padding; one group's channels only.
+    """Copy ``count`` rows from h_low on of each plane that a tap sees, each between the zeros of its padding; one
+    group's channels only.
 
     Returns how many numbers one copied row has; planes lie ``count`` rows apart.
     """
@@ -245,7 +259,7 @@ def pad(
         plane = f.at(x, (d_in + (d_low + kd) * size["d_dilation"]) * size["x_plane"])
         with f.loop("h", count) as h:
             to = f.at(target, (kd * count + h) * row)
-            source = f.at(plane, (h_low + h * every) * size["x_row"] + skipped * rows.x_pixel)
+            source = f.at(plane, (h_low + h) * size["x_row"] + skipped * rows.x_pixel)
             zero(f, rows.kind, to, begin, lanes)
             if rows.x_pixel == rows.inputs:
                 copy(f, rows.kind, f.at(to, begin), source, end - begin, lanes)

@@ -46,7 +46,7 @@ def rows(planned: Planned) -> list[Row]:
     for number, job, calls, examples in _jobs(planned):
         for call in calls:
             launch = call.launch
-            dtype = next((b.array.dtype for b in launch.writes if b.array.dtype.kind == "f"), np.dtype(np.float32))
+            dtype = next((b.dtype for b in launch.writes if b.dtype.kind == "f"), np.dtype(np.float32))
             size = sum({b.address: b.size for b in (*launch.reads, *launch.writes)}.values())
             found.append(
                 Row(
@@ -71,10 +71,10 @@ def summary(planned: Planned) -> dict[str, str]:
         working = max((call.scratch for calls in lists.calls.values() for call in calls), default=0)
         facts["a worker's memory"] = f"{_kilobytes(working)} between calls, {working / here.l2:.0%} of the L2 cache"
     for name, what in (
-        ("shared", "packed weights and constants"),
-        ("sums", "sums of all slices"),
-        ("left", "left for later stages"),
-        ("area", "memory between calls"),
+        (":shared", "packed weights and constants"),
+        (":sums", "sums of all slices"),
+        (":left", "left for later stages"),
+        (":area", "memory between calls"),
     ):
         if planned.arrays.get(name):
             facts[what] = _kilobytes(planned.arrays[name])
@@ -114,7 +114,7 @@ def _measured(call: Call) -> float:
         if buffer.kind == "constant":
             return buffer.address
         if buffer.address not in memory:
-            dtype, count = buffer.array.dtype, -(-buffer.size // buffer.array.dtype.itemsize)
+            dtype, count = buffer.dtype, -(-buffer.size // buffer.dtype.itemsize)
             memory[buffer.address] = rng.random(count).astype(dtype) if dtype.kind == "f" else np.zeros(count, dtype)
         return memory[buffer.address].ctypes.data
 

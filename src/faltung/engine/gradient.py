@@ -3,20 +3,22 @@
     dw[k, c, o] = sum over pixels t of x[t*stride + k*dilation, c] dy[t, o]
 
 The tile: R inputs times V vectors of outputs stay in registers while the pixels pass by; one pixel takes R broadcasts
-of x, V loads of dy and R*V fused multiply-adds. So that all loads come from neighbouring lines, a band of pixels is
-copied first: x into panels of R channels, dy into a panel of one block of outputs, unless it lies so. Each number
-copied serves taps * outputs or taps * channels multiply-adds. Pixels whose tap lies in the padding are left out of the
+of x, V loads of dy and R*V fused multiply-adds. x and dy are read where they are: a copy would cost one load and one
+store a number, which few taps and channels never earn back. Pixels whose tap lies in the padding are left out of the
 loops, so padding costs nothing.
 
-Where channels are few, the taps of a row and their channels, side by side in memory, are the inputs (``joined``); the
-panel is then the padded row itself. A task is a slice of examples and a few blocks of outputs; each slice has sums of
-its own.
+A task has a piece of the sums, a range of inputs and a range of blocks of outputs, that stays in the L2 cache while the
+pixels of a slice of examples pass by, a chunk at a time; and the chunk stays in the L2 cache until all of the piece has
+seen it. Each slice has sums of its own.
+
+Where channels are few, the taps of a row and their channels, side by side in memory, are the inputs (``joined``); they
+are read from a copy of the padded row. And where a vector cannot be loaded in part, dy is copied with zeros behind its
+last output.
 """
 
 from dataclasses import dataclass
 
-from faltung.engine.correlate import SIZES, Rows, inside, pad, zero
-from faltung.engine.lanes import AHEAD
+from faltung.engine.correlate import SIZES, STREAM, Rows, inside, pad, zero
 from faltung.engine.language import INDEX, Function, Value, pointer
 from faltung.engine.machine import Machine
 
@@ -29,6 +31,8 @@ class Sums:
     vectors: int
     inputs: int
     joined: bool
+    copied: bool
+    """Is dy copied with zeros up to whole vectors?"""
     registers: int
 
     @property
@@ -36,28 +40,25 @@ class Sums:
         """Outputs in one block."""
         return self.lanes * self.vectors
 
-    @property
-    def panel(self) -> int:
-        """Channels in one panel: as many tiles' inputs as one vector moves."""
-        return self.inputs * max(1, self.lanes // self.inputs)
-
 
 def schedule(rows: Rows, machine: Machine) -> Sums:
     """Choose the tile that takes the fewest cycles for all inputs and outputs of a pixel.
 
-    Two multiply-adds and two loads run in a cycle, and at least 8 multiply-adds must be under way.
+    Two multiply-adds and two loads run in a cycle, at least 8 multiply-adds must be under way, and x and dy come from
+    the L2 cache, ``STREAM`` bytes a cycle: V vectors of dy, and of x R numbers in one cache line, or two.
     """
     lanes = machine.lanes(rows.kind.size)
     needed = -(-rows.outputs // lanes)
     joined = rows.dilation == 1 and rows.x_pixel == rows.inputs and rows.inputs < 8
     inputs = rows.inputs * (rows.taps if joined else 1)
 
-    def cycles(choice: tuple[int, int]) -> tuple[float, int]:
+    def cycles(choice: tuple[int, int]) -> tuple[float, float]:
         vectors, most = choice
         whole, rest = divmod(inputs, most)
         tiles = [most] * whole + [rest] * (rest > 0)
-        one = sum(max(r * vectors / 2, (r + vectors) / 2, 4.0) for r in tiles)
-        return (one * -(-needed // vectors), -most * vectors)
+        read = [vectors * machine.vector + 64 + (r - 1) * rows.kind.size for r in tiles]
+        one = sum(max(r * vectors / 2, (r + vectors) / 2, 4.0, b / STREAM) for r, b in zip(tiles, read, strict=True))
+        return (one * -(-needed // vectors), sum(read) * -(-needed // vectors))
 
     choices = [
         (vectors, most)
@@ -66,22 +67,73 @@ def schedule(rows: Rows, machine: Machine) -> Sums:
         if vectors * most + vectors + 1 <= machine.registers
     ]
     vectors, most = min(choices, key=cycles)
-    return Sums(lanes, vectors, most, joined, machine.registers)
+    copied = not machine.masks and rows.outputs % (lanes * vectors) > 0
+    return Sums(lanes, vectors, most, joined, copied, machine.registers)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a gradient's work is cut: the examples, rows and columns of a chunk, the blocks and inputs of a piece."""
+
+    together: int
+    band: int
+    span: int
+    few: int
+    wide: int
+
+    def pieces(self, rows: Rows, plan: Sums) -> int:
+        """Pieces of the sums of one group."""
+        return -(-rows.outputs // (plan.block * self.few)) * -(-inputs(rows, plan) // self.wide)
+
+
+def cut(rows: Rows, plan: Sums, outer: int, pixels: tuple[int, int, int], wanted: int, machine: Machine) -> Cut:
+    """Of a slice of so many examples, rows and columns, with ``outer`` taps in the outer axes.
+
+    A quarter of the L2 cache is for the piece and a quarter for the chunk; but there should be ``wanted`` pieces.
+    """
+    room, count = machine.l2 // 4, inputs(rows, plan)
+    examples, height, width = pixels
+    blocks = -(-rows.outputs // plan.block)
+    channel = outer * (1 if plan.joined else rows.taps) * plan.block * rows.kind.size
+    few = max(1, min(-(-blocks // wanted), room // (channel * count)))
+    wide = count
+    if few == 1 and not plan.joined:
+        most = min(room // channel, -(-count // -(-wanted // blocks)))
+        wide = even(-(-count // plan.inputs), max(1, most // plan.inputs)) * plan.inputs
+    few = even(blocks, few)
+    pixel = rows.kind.size * (rows.stride * min(wide, rows.inputs) + few * plan.block)
+    most = max(1, room // pixel)
+    span = width if plan.joined else even(width, most)
+    band = even(height, max(1, most // width))
+    return Cut(even(examples, max(1, most // (height * width))), band, span, few, wide)
+
+
+def even(count: int, most: int) -> int:
+    """The size of the fewest parts of at most this size, as even as they can be."""
+    return -(-count // -(-count // most))
+
+
+def inputs(rows: Rows, plan: Sums) -> int:
+    """Inputs of one group, as the tile counts them."""
+    return rows.inputs * (rows.taps if plan.joined else 1)
 
 
 def tile(rows: Rows, plan: Sums, inputs: int) -> Function:
     """Add a box of pixels (examples, rows, columns) to ``inputs`` times one block of sums.
 
-    Where these are too few to hide a multiply-add's latency, up to four pixels in turn have sums of their own.
+    Where these are too few to hide a multiply-add's latency, up to four pixels in turn have sums of their own. What
+    lies ``x_ahead`` and ``dy_ahead`` is read next, from memory that answers late.
     """
     kind, lanes, vectors = rows.kind, plan.lanes, range(plan.vectors)
-    step = rows.stride * rows.x_pixel if plan.joined else plan.panel * (1 if thinned(rows) else rows.stride)
+    x_step, dy_step = rows.stride * rows.x_pixel, plan.block if plan.copied else rows.y_pixel
     f = Function(
         f"sums_{inputs}",
         x=pointer(kind), dy=pointer(kind), dw=pointer(kind), examples=INDEX, height=INDEX, width=INDEX,
-        x_example=INDEX, x_row=INDEX, dy_example=INDEX, dy_row=INDEX,
+        x_example=INDEX, x_row=INDEX, dy_example=INDEX, dy_row=INDEX, outputs=INDEX, x_ahead=INDEX, dy_ahead=INDEX,
     )  # fmt: skip
-    x, dy, dw, examples, height, width, x_example, x_row, dy_example, dy_row = f.arguments
+    x, dy, dw, examples, height, width, x_example, x_row, dy_example, dy_row, outputs, x_ahead, dy_ahead = f.arguments
+    ragged = rows.outputs % plan.block != 0 and not plan.copied
+    masks = [f.first_lanes(outputs - v * lanes, lanes) if ragged else None for v in vectors]
     sums = inputs * plan.vectors
     turns = 1 if sums >= 8 else min(4, (plan.registers - 1 - plan.vectors) // sums)
     acc = [[f.variable(f"acc{r}_{v}", 0.0, kind.times(lanes)) for v in vectors] for r in range(turns * inputs)]
@@ -90,14 +142,16 @@ def tile(rows: Rows, plan: Sums, inputs: int) -> Function:
         whole = width // turns * turns
         for begin, end, pixels in ((0, whole, turns), (whole, width, 1))[: 1 if turns == 1 else 2]:
             with f.loop("t", end, begin, step=pixels) as t:
-                x_t, dy_t = f.at(x_h, t * step), f.at(dy_h, t * plan.block)
-                if in_place(rows, plan):
-                    for line in range(0, pixels * plan.block, lanes):
-                        f.prefetch(dy_t, line + AHEAD // kind.size)
+                x_t, dy_t = f.at(x_h, t * x_step), f.at(dy_h, t * dy_step)
                 for p in range(pixels):
-                    errors = [f.load(dy_t, p * plan.block + v * lanes, lanes, name="dy") for v in vectors]
+                    if not plan.joined:
+                        f.prefetch(f.at(x_t, p * x_step), x_ahead)
+                    for v in vectors:
+                        f.prefetch(f.at(dy_t, p * dy_step + v * lanes), dy_ahead)
+                for p in range(pixels):
+                    errors = [f.load(dy_t, p * dy_step + v * lanes, lanes, masks[v], name="dy") for v in vectors]
                     for r in range(inputs):
-                        pixel = f.broadcast(f.load(x_t, p * step + r, name=f"x{r}"), lanes)
+                        pixel = f.broadcast(f.load(x_t, p * x_step + r, name=f"x{r}"), lanes)
                         for total, error in zip(acc[p * inputs + r], errors, strict=True):
                             total.set(f.fma(pixel, error, total.value))
     for r in range(inputs):
@@ -112,202 +166,153 @@ def tile(rows: Rows, plan: Sums, inputs: int) -> Function:
 def gradient(name: str, rows: Rows, plan: Sums, machine: Machine) -> list[Function]:
     """The driver, after the tiles that it uses.
 
-    Arguments: run-time sizes (``SIZES``), x, dy, packed sums, all examples, those in a slice and those that are
-    copied together, how few blocks of outputs are a task, whether sums begin at 0, a worker's scratch, and the tasks to
-    do. Sums lie as [slice][group of channels][block of outputs][outer taps][tap][input][output in the block].
+    Arguments: run-time sizes (``SIZES``), x, dy, packed sums, all examples and those in a slice, the numbers of a
+    ``Cut``, whether sums begin at 0, a worker's scratch, and the tasks to do. Sums lie as [slice][group of
+    channels][block of outputs][outer taps][tap][input][output in the block].
     """
-    kind = rows.kind
-    count = rows.inputs * (rows.taps if plan.joined else 1)
-    tiles = {inputs: tile(rows, plan, inputs) for inputs in sorted({plan.inputs, count % plan.inputs} - {0})}
+    kind, count = rows.kind, inputs(rows, plan)
+    tiles = {r: tile(rows, plan, r) for r in sorted({plan.inputs, count % plan.inputs} - {0})}
     f = Function(
         name,
         sizes=pointer(INDEX), x=pointer(kind), dy=pointer(kind), sums=pointer(kind), examples=INDEX, share=INDEX,
-        together=INDEX, few=INDEX, fresh=INDEX, scratch=pointer(kind), first=INDEX, last=INDEX,
+        together=INDEX, band=INDEX, span=INDEX, few=INDEX, wide=INDEX, fresh=INDEX,
+        scratch=pointer(kind), first=INDEX, last=INDEX,
     )  # fmt: skip
-    sizes, x, dy, sums, examples, share, together, few, fresh, scratch, first, last = f.arguments
+    sizes, x, dy, sums, examples, share, together, band, span, few, wide, fresh, scratch, first, last = f.arguments
     size = {field: f.load(sizes, number, name=field) for number, field in enumerate(SIZES)}
     blocks = -(-rows.outputs // plan.block)
-    packed = size["d_taps"] * size["h_taps"] * (rows.taps * rows.inputs * plan.block)
-    ranges = (few + (blocks - 1)) // few
+    taps = size["d_taps"] * size["h_taps"] * (1 if plan.joined else rows.taps)
+    behind = together * band * span * plan.block if plan.copied else 0
+    tap_row = rows.taps * rows.inputs * plan.block
+    ranges, widths = (few + (blocks - 1)) // few, (wide + (count - 1)) // wide
+
+    def ahead(example: Value, row: Value, pixel: int) -> Value:
+        """From a chunk to the next."""
+        rows_on = f.select(band < size["height"], band * row, together * example)
+        return f.select(span < size["width"], span * pixel, rows_on)
+
+    x_ahead = ahead(size["x_example"], size["x_row"] * size["h_stride"], rows.stride * rows.x_pixel)
+    dy_ahead = ahead(size["y_example"], size["y_row"], rows.y_pixel)
     with f.loop("task", last, first) as task:
-        some, rest = task % ranges, task // ranges
+        block_first, rest = task % ranges * few, task // ranges
+        low, rest = rest % widths * wide, rest // widths
         group, part = rest % size["groups"], rest // size["groups"]
-        block_first = some * few
-        block_last = f.min(block_first + few, blocks)
-        dw = f.at(sums, (part * size["groups"] + group) * blocks * packed)
-        with f.where(fresh > 0):
-            zero(f, kind, f.at(dw, block_first * packed), (block_last - block_first) * packed, plan.lanes)
+        block_last, high = f.min(block_first + few, blocks), f.min(low + wide, count)
+        dw = f.at(sums, (part * size["groups"] + group) * (taps * (blocks * count * plan.block)))
+        with f.where(fresh > 0), f.loop("tap", taps * block_last, taps * block_first) as tap:
+            zero(f, kind, f.at(dw, (tap * count + low) * plan.block), (high - low) * plan.block, plan.lanes)
         begin, stop = part * share, f.min(part * share + share, examples)
-        with f.loop("d", size["depth"]) as d, f.loop("band", size["bands"]) as band:
-            low = band * size["band"]
-            height = f.min(size["height"] - low, size["band"])
-            with f.loop("box", (stop - begin + together - 1) // together) as number:
-                n = begin + number * together
-                box = f.min(stop - n, together)
-                dy_n = f.at(
-                    dy, n * size["y_example"] + d * size["y_plane"] + low * size["y_row"] + group * rows.outputs
-                )
-                x_n = f.at(x, n * size["x_example"])
-                x_panel = f.at(scratch, box * height * size["width"] * plan.block)
-                d_in, d_low, d_high = inside(f, d, size, "d", "x_depth")
-                with f.loop("kd", d_high, d_low) as kd:
-                    place = (kd, d_in, low, height)
-                    if plan.joined:
-                        panel = _gather_rows(f, rows, size, x_n, x_panel, box, place, machine)
-                    else:
-                        panel = _gather_channels(
-                            f, rows, plan, size, f.at(x_n, group * rows.inputs), x_panel, box, place
-                        )
-                    with f.loop("block", block_last, block_first) as block:
-                        outputs = f.constant(rows.outputs) - block * plan.block
-                        dy_block = f.at(dy_n, block * plan.block)
-                        errors = _gather_errors(f, rows, plan, size, dy_block, scratch, box, height, outputs)
-                        _taps(f, rows, plan, tiles, size, panel, errors, f.at(dw, block * packed), box, place)
+        with (
+            f.loop("box", (stop - begin + together - 1) // together) as box,
+            f.loop("d", size["depth"]) as d,
+            f.loop("rows", (size["height"] + band - 1) // band) as h_number,
+            f.loop("columns", (size["width"] + span - 1) // span) as t_number,
+        ):
+            n, h, t = begin + box * together, h_number * band, t_number * span
+            h_last, t_last = f.min(h + band, size["height"]), f.min(t + span, size["width"])
+            chunk = Chunk(f.min(stop - n, together), h, h_last, t, t_last)
+            x_n = f.at(x, n * size["x_example"] + group * rows.inputs)
+            dy_n = n * size["y_example"] + d * size["y_plane"] + h * size["y_row"] + t * rows.y_pixel
+            d_in, d_low, d_high = inside(f, d, size, "d", "x_depth")
+            with f.loop("kd", d_high, d_low) as kd:
+                plane = f.at(x_n, (d_in + kd * size["d_dilation"]) * size["x_plane"])
+                pixels = Pixels(plane, size["x_example"], size["x_row"], f.constant(0))
+                if plan.joined:
+                    pixels = _padded(f, rows, size, pixels, f.at(scratch, behind), chunk, machine)
+                with f.loop("block", block_last, block_first) as block:
+                    left = f.constant(rows.outputs) - block * plan.block
+                    dy_block = f.at(dy, dy_n + group * rows.outputs + block * plan.block)
+                    errors = Pixels(dy_block, size["y_example"], size["y_row"], h)
+                    if plan.copied:
+                        errors = _copied(f, rows, plan, errors, scratch, chunk, left)
+                    dw_d = f.at(dw, (block * size["d_taps"] + kd) * size["h_taps"] * tap_row)
+                    x_next = f.select((block - block_first).equal(0), x_ahead, f.constant(0))
+                    _taps(f, rows, plan, tiles, size, pixels, errors, dw_d, chunk, low, high, left, x_next, dy_ahead)
     return [*tiles.values(), f]
 
 
-def in_place(rows: Rows, plan: Sums) -> bool:
-    """Does dy lie as tiles read it? Then it is not copied."""
-    return rows.outputs == rows.y_pixel == plan.block
+@dataclass(frozen=True)
+class Chunk:
+    """Pixels that are added together: of so many examples the rows h .. h_last and the columns t .. t_last."""
 
-
-def thinned(rows: Rows) -> bool:
-    """Are the columns that a single tap passes over left out of the panels?"""
-    return rows.taps == 1 and not rows.padded
-
-
-Place = tuple[Value, Value, Value, Value]
-"""A depth tap, the plane that output reads first, the first output row of the band, and how many rows it has."""
-Errors = tuple[Value, Value, Value]
-"""Where a block of dy begins, and the numbers from one example and row to the next."""
-
-
-def _gather_errors(
-    f: Function, rows: Rows, plan: Sums, size: dict[str, Value], dy: Value, panel: Value, box: Value, height: Value,
-    outputs: Value,
-) -> Errors:  # fmt: skip
-    """panel[example][row][pixel][output of the block] = dy, with zeros beyond the last output, unless it lies so."""
-    if in_place(rows, plan):
-        return dy, size["y_example"], size["y_row"]
-    row = size["width"] * plan.block
-    ragged = rows.outputs % plan.block != 0
-    masks = [f.first_lanes(outputs - v * plan.lanes, plan.lanes) if ragged else None for v in range(plan.vectors)]
-    with f.loop("n", box) as n, f.loop("h", height) as h:
-        source = f.at(dy, n * size["y_example"] + h * size["y_row"])
-        target = f.at(panel, (n * height + h) * row)
-        with f.loop("t", size["width"]) as t:
-            for v, mask in enumerate(masks):
-                numbers = f.load(source, t * rows.y_pixel + v * plan.lanes, plan.lanes, mask)
-                f.store(numbers, target, t * plan.block + v * plan.lanes)
-    return panel, height * row, row
+    examples: Value
+    h: Value
+    h_last: Value
+    t: Value
+    t_last: Value
 
 
 @dataclass(frozen=True)
-class _Panel:
-    """Where x lies after copying: its first number, and the numbers from one example, row and panel to the next.
+class Pixels:
+    """Where x or dy lie: their first number, in row ``first``, and the numbers from one example and row to the next."""
 
-    Its rows are the input's from ``first`` on, every ``every``-th.
-    """
-
-    x: Value
+    place: Value
     example: Value
     row: Value
-    whole: Value
     first: Value
-    every: Value
 
 
-def _gather_channels(
-    f: Function, rows: Rows, plan: Sums, size: dict[str, Value], x: Value, panel: Value, box: Value, place: Place
-) -> _Panel:
-    """panel[channels][example][row][pixel][channel of the panel] = x, for the rows of one plane that the band reads.
-
-    A vector is stored whole: what it writes beyond the channels of a pixel, the next pixel overwrites.
-    """
-    kd, d_in, low, height = place
-    first, count, every = _reads(f, size, low, height)
-    stride, width = (rows.stride, size["width"]) if thinned(rows) else (1, size["x_width"])
-    plane = f.at(x, (d_in + kd * size["d_dilation"]) * size["x_plane"] + first * size["x_row"])
-    if thinned(rows):
-        plane = f.at(plane, size["w_start"] * rows.x_pixel)
-    row, example = width * plan.panel, count * width * plan.panel
-    vectors = range(-(-plan.panel // plan.lanes))
-    with f.loop("c", rows.inputs, step=plan.panel) as c, f.loop("n", box) as n, f.loop("h", count) as h:
-        here = f.min(f.constant(rows.inputs) - c, plan.panel)
-        masks = [f.first_lanes(here - v * plan.lanes, plan.lanes) for v in vectors]
-        source = f.at(plane, n * size["x_example"] + h * (every * size["x_row"]) + c)
-        target = f.at(panel, (c // plan.panel * box + n) * example + h * row)
-        with f.loop("t", width) as t:
-            for v in vectors:
-                numbers = f.load(source, t * (stride * rows.x_pixel) + v * plan.lanes, plan.lanes, masks[v])
-                f.store(numbers, target, t * plan.panel + v * plan.lanes)
-    return _Panel(panel, example, row, box * example, first, every)
-
-
-def _gather_rows(
-    f: Function, rows: Rows, size: dict[str, Value], x: Value, panel: Value, box: Value, place: Place, machine: Machine
-) -> _Panel:
-    """panel[example][row] = the padded rows of one plane that the band reads."""
-    kd, d_in, low, height = place
-    first, count, every = _reads(f, size, low, height)
-    row = ((size["width"] - 1) * rows.stride + (rows.taps - 1) * rows.dilation + 1) * rows.x_pixel
-    with f.loop("n", box) as n:
-        x_n, to = f.at(x, n * size["x_example"]), f.at(panel, n * (count * row))
-        pad(f, rows, size, x_n, to, d_in, kd, kd + 1, first, count, machine, every)
-    return _Panel(panel, count * row, row, f.constant(0), first, every)
-
-
-def _reads(f: Function, size: dict[str, Value], low: Value, height: Value) -> tuple[Value, Value, Value]:
-    """The first input row that a band reads, how many, and every which: with one tap those between are left out."""
-    single = f.select(size["h_taps"] > 1, f.constant(1), size["h_start"]).equal(0)
-    begin = low * size["h_stride"] + size["h_start"]
-    end = begin + (height - 1) * size["h_stride"] + (size["h_taps"] - 1) * size["h_dilation"] + 1
-    first = f.max(begin, 0)
+def _padded(
+    f: Function, rows: Rows, size: dict[str, Value], x: Pixels, target: Value, chunk: Chunk, machine: Machine
+) -> Pixels:
+    """The padded rows of one plane that the chunk reads, copied."""
+    first = f.max(chunk.h * size["h_stride"] + size["h_start"], 0)
+    end = (chunk.h_last - 1) * size["h_stride"] + size["h_start"] + (size["h_taps"] - 1) * size["h_dilation"] + 1
     count = f.max(f.min(end, size["x_height"]) - first, 0)
-    return first, f.select(single, height, count), f.select(single, size["h_stride"], f.constant(1))
+    row = ((size["width"] - 1) * rows.stride + rows.taps) * rows.x_pixel
+    zero_, one = f.constant(0), f.constant(1)
+    with f.loop("n", chunk.examples) as n:
+        to = f.at(target, n * (count * row))
+        pad(f, rows, size, f.at(x.place, n * x.example), to, zero_, zero_, one, first, count, machine)
+    return Pixels(target, count * row, row, first)
+
+
+def _copied(f: Function, rows: Rows, plan: Sums, dy: Pixels, target: Value, chunk: Chunk, left: Value) -> Pixels:
+    """One block of dy, copied with zeros behind the last output."""
+    height, width = chunk.h_last - chunk.h, chunk.t_last - chunk.t
+    masks = [f.first_lanes(left - v * plan.lanes, plan.lanes) for v in range(plan.vectors)]
+    with f.loop("n", chunk.examples) as n, f.loop("h", height) as h:
+        source = f.at(dy.place, n * dy.example + h * dy.row)
+        to = f.at(target, (n * height + h) * (width * plan.block))
+        with f.loop("t", width) as t:
+            for v, mask in enumerate(masks):
+                numbers = f.load(source, t * rows.y_pixel + v * plan.lanes, plan.lanes, mask)
+                f.store(numbers, to, t * plan.block + v * plan.lanes)
+    return Pixels(target, height * width * plan.block, width * plan.block, dy.first)
 
 
 def _taps(
-    f: Function, rows: Rows, plan: Sums, tiles: dict[int, Function], size: dict[str, Value], panel: _Panel,
-    errors: Errors, dw: Value, box: Value, place: Place,
+    f: Function, rows: Rows, plan: Sums, tiles: dict[int, Function], size: dict[str, Value], x: Pixels, dy: Pixels,
+    dw: Value, chunk: Chunk, low: Value, high: Value, left: Value, x_ahead: Value, dy_ahead: Value,
 ) -> None:  # fmt: skip
     """Add what every tap of one plane sees, over the pixels for which it lies inside the input."""
-    kd, _, low, height = place
-    count = rows.inputs * (rows.taps if plan.joined else 1)
+    count = inputs(rows, plan)
     rest = count % plan.inputs
-    dy, dy_example, dy_row = errors
+    dy_pixel = plan.block if plan.copied else rows.y_pixel
     with f.loop("kh", size["h_taps"]) as kh:
         reach = size["h_start"] + kh * size["h_dilation"]
-        h_from, h_to = _valid(f, reach, size["h_stride"], size["x_height"], low, low + height)
+        h, h_last = _valid(f, reach, size["h_stride"], size["x_height"], chunk.h, chunk.h_last)
         with f.loop("kw", 1 if plan.joined else rows.taps) as kw:
             if plan.joined:
-                t_from, t_to, column = f.constant(0), size["width"], f.constant(0)
+                t, t_last, column = chunk.t, chunk.t_last, f.constant(0)
             else:
                 column = size["w_start"] + kw * rows.dilation
-                t_from, t_to = _valid(f, column, f.constant(rows.stride), size["x_width"], f.constant(0), size["width"])
-                column = t_from if thinned(rows) else column + t_from * rows.stride
-            row = (h_from * size["h_stride"] + reach - panel.first) // panel.every
-            dw_k = f.at(dw, ((kd * size["h_taps"] + kh) * rows.taps + kw) * (rows.inputs * plan.block))
-            dy_k = f.at(dy, (h_from - low) * dy_row + t_from * plan.block)
-
-            def add(
-                begin: Value, wide: int, row: Value = row, column: Value = column, dw_k: Value = dw_k,
-                dy_k: Value = dy_k, h_from: Value = h_from, h_to: Value = h_to, t_from: Value = t_from,
-                t_to: Value = t_to,
-            ) -> None:  # fmt: skip
-                at = begin
-                if not plan.joined:
-                    at = begin // plan.panel * panel.whole + begin % plan.panel + column * plan.panel
-                x = f.at(panel.x, at + row * panel.row)
-                f.call(
-                    tiles[wide], x, dy_k, f.at(dw_k, begin * plan.block), box, h_to - h_from, t_to - t_from,
-                    panel.example, panel.row * (size["h_stride"] // panel.every), dy_example, dy_row,
-                )  # fmt: skip
-
-            with f.loop("r", count - rest, step=plan.inputs) as r:
-                add(r, plan.inputs)
+                t, t_last = _valid(f, column, f.constant(rows.stride), size["x_width"], chunk.t, chunk.t_last)
+            x_k = f.at(
+                x.place, (h * size["h_stride"] + reach - x.first) * x.row + (t * rows.stride + column) * rows.x_pixel
+            )
+            dy_k = f.at(dy.place, (h - chunk.h) * dy.row + (t - chunk.t) * dy_pixel)
+            dw_k = f.at(dw, (kh * rows.taps + kw) * (rows.inputs * plan.block))
+            first_tap, zero_ = (kh + kw).equal(0), f.constant(0)
+            x_next, dy_next = (f.select(first_tap, ahead, zero_) for ahead in (x_ahead, dy_ahead))
+            box = (chunk.examples, h_last - h, t_last - t, x.example, x.row * size["h_stride"], dy.example, dy.row)
+            with f.loop("r", f.min(high, count - rest), low, step=plan.inputs) as r:
+                once = f.select(r.equal(low), dy_next, zero_)
+                f.call(tiles[plan.inputs], f.at(x_k, r), dy_k, f.at(dw_k, r * plan.block), *box, left, x_next, once)
             if rest:
-                add(f.constant(count - rest), rest)
+                with f.where(high.equal(count)):
+                    r = count - rest
+                    f.call(tiles[rest], f.at(x_k, r), dy_k, f.at(dw_k, r * plan.block), *box, left, x_next, zero_)
 
 
 def _valid(f: Function, reach: Value, stride: Value, extent: Value, low: Value, high: Value) -> tuple[Value, Value]:

@@ -5,7 +5,7 @@ behind its first number. What follows from the sizes is found once, so that a ca
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cache, cached_property
 from typing import Any
 
@@ -165,10 +165,10 @@ class Call:
             )  # fmt: skip
             return
         share = -(-self.examples // slices)
-        together, few, ranges, scratch = self._cut(slices)
+        cut, pieces, scratch = self._cut(slices)
         workers.launch(
-            self._summer[0]["gradient"], self._sizes[0], x, dy, sums, self.examples, share, together, few, begins,
-            tasks=-(-self.examples // share) * self.groups * ranges, work=self._work, scratch=scratch,
+            self._summer[0]["gradient"], self._sizes[0], x, dy, sums, self.examples, share, *cut, begins,
+            tasks=-(-self.examples // share) * self.groups * pieces, work=self._work, scratch=scratch,
         )  # fmt: skip
 
     def finish(self, sums: Array, dw: Array) -> None:
@@ -199,32 +199,27 @@ class Call:
         return code.functions, blocks, self._all_taps * self.rows.inputs * blocks * plan.block
 
     @cached_property
-    def _cuts(self) -> dict[tuple[int, bool], tuple[int, int, int, int]]:
+    def _cuts(self) -> dict[tuple[int, bool], tuple[tuple[int, ...], int, int]]:
         return {}
 
-    def _cut(self, slices: int) -> tuple[int, int, int, int]:
+    def _cut(self, slices: int) -> tuple[tuple[int, ...], int, int]:
         """How a gradient is cut: ``_cut_anew``, remembered."""
         key = slices, sliced()
         if key not in self._cuts:
             self._cuts[key] = self._cut_anew(slices, SLICES // slices if not key[1] else 1)
         return self._cuts[key]
 
-    def _cut_anew(self, slices: int, wanted: int) -> tuple[int, int, int, int]:
-        """Examples that are copied together, blocks of outputs in a task, tasks of a slice and group, and scratch.
+    def _cut_anew(self, slices: int, wanted: int) -> tuple[tuple[int, ...], int, int]:
+        """The numbers of a ``Cut``, the tasks of a slice and group, and the bytes of scratch.
 
-        ``wanted`` are the tasks that a slice should have, if it has so many groups and blocks.
+        ``wanted`` are the tasks that a slice should have.
         """
-        rows, (_, h, w), plan = self.rows, self.axes, summer(self.rows)[0]
-        blocks = self._summer[1] // self.groups
-        few = -(-blocks // min(blocks, max(1, -(-wanted // self.groups))))
-        # One example's share of the copies: of dy a block of outputs, of x one plane of a group's channels.
-        band = self._band
-        high = min((band - 1) * h.stride + (h.taps - 1) * h.dilation + 1, h.size)
-        wide = w.reach * rows.x_pixel if plan.joined else w.size * (-(-rows.inputs // plan.panel) * plan.panel)
-        one = rows.kind.size * (band * w.output * plan.block + high * wide)
-        share = -(-self.examples // slices)
-        together = max(1, min(share, host().l2 // 3 // one)) if band == h.output else 1
-        return together, few, -(-blocks // few), together * one + 4 * plan.lanes * rows.kind.size
+        rows, (d, h, w), plan = self.rows, self.axes, summer(self.rows)[0]
+        pixels = -(-self.examples // slices), h.output, w.output
+        cut = gradients.cut(rows, plan, d.taps * h.taps, pixels, -(-wanted // self.groups), host())
+        high = min((cut.band - 1) * h.stride + (h.taps - 1) * h.dilation + 1, h.size)
+        errors, padded = cut.band * cut.span * plan.block * plan.copied, high * w.reach * rows.x_pixel * plan.joined
+        return astuple(cut), cut.pieces(rows, plan), cut.together * (errors + padded) * rows.kind.size
 
     @cached_property
     def _boxes(self) -> tuple[Array, int, int]:
@@ -264,10 +259,13 @@ class Call:
 
     @cached_property
     def _band(self) -> int:
-        """A band of rows is as high as lets its input and output lie in a quarter of the L2 cache together."""
-        rows, (_, h, w) = self.rows, self.axes
-        row_bytes = rows.kind.size * (w.output * rows.outputs + w.reach * rows.inputs * h.stride)
-        return max(1, min(h.output, host().l2 // 4 // max(row_bytes, 1)))
+        """A band is as high as lets what one block of weights reads and writes lie in a quarter of the L2 cache, but
+        lower where there were few tasks."""
+        rows, (d, h, w) = self.rows, self.axes
+        tile = correlate.schedule(rows, d.taps * h.taps, host())
+        row_bytes = rows.kind.size * (w.output * tile.block + w.reach * tile.channels * h.stride)
+        bands = -(-SLICES // (self.examples * self.groups * d.output))
+        return max(1, min(-(-h.output // bands), host().l2 // 4 // row_bytes))
 
     @cached_property
     def _sizes(self) -> tuple[Array, int]:

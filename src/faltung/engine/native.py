@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from faltung.elements.activations import Identity
 from faltung.elements.costs import Cost
 from faltung.elements.element import Array, Element, Params, Run
 from faltung.elements.joins import Sum
+from faltung.elements.reshape import Flatten, Reshape
 from faltung.engine.lower import Lowering, lowerings
 from faltung.errors import EngineError, at
 from faltung.network.executors import Arrays, Backward, Goals, Optimiser, Slots, Trained
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 Record = Callable[[Arrays, Arrays, Run], dict[str, Array]]
 """What a program does, from inputs and parameters by name, and a run whose numbers are found later."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+VIEWS = (Identity, Flatten, Reshape)
+"""Elements whose definitions compute nothing."""
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 """What kernels compute with; numbers of another kind are left to the definitions."""
 
@@ -90,6 +94,12 @@ class Recording(Kernels):
     """The same while a network is recorded: what the tasks of a cost give is kept in ``sums``."""
 
     sums: list[Array] = field(default_factory=list)
+
+    def _functions(self, element: Element, *numbers: Array) -> Any:
+        lowering = _lowering(element, *numbers)
+        if lowering is None and not isinstance(element, VIEWS):
+            raise _not_recorded(f"{element!r} has no kernels")
+        return lowering or self.definitions
 
     def cost(self, cost: Cost, y: Array, target: Array, weight: Any) -> tuple[float, Array]:
         sums, dy = _costs().slopes(cost, np.ascontiguousarray(y), target, *weight)
@@ -321,6 +331,12 @@ def _compared(network: "Network", params: Params, inputs: Arrays, goals: Goals) 
 def _total(comparisons: Mapping[str, Comparison], results: Mapping[str, Array]) -> float:
     """The cost: what all comparisons give together."""
     return sum(comparison.value(results[f"cost:{output}"]) for output, comparison in comparisons.items())
+
+
+def _not_recorded(problem: str) -> Exception:
+    from faltung.engine.recording import NotRecordedError
+
+    return NotRecordedError(problem)
 
 
 def _later(of: Callable[[Any], float]) -> Any:

@@ -11,6 +11,8 @@ by those who make them (``constant``).
 """
 
 import ctypes
+import math
+import mmap
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -70,8 +72,9 @@ class Buffer:
     kind: str
     """"input" or "parameter", which come from outside; "memory"; "sums"; or "constant"."""
     name: str
-    array: Array
-    """Keeps the address from being given to another one."""
+    dtype: Any
+    array: Array | None
+    """Of a constant."""
 
     @property
     def end(self) -> int:
@@ -122,13 +125,16 @@ class Recorder:
 
     def __init__(self, sliced: bool):
         self.sliced = sliced
+        self._arrays: list[Array] = []  # so that no address is given out twice
         self.launches: list[Launch] = []
         self._buffers: dict[int, Buffer] = {}
         self._addresses: list[int] = []
 
     def array(self, shape: tuple[int, ...], dtype: Any, kind: str = "memory", name: str = "") -> Array:
         """An array to record with; its numbers mean nothing, and NumPy may not write them."""
-        array = np.empty(shape, dtype)
+        dtype = np.dtype(dtype)
+        memory = mmap.mmap(-1, max(math.prod(shape) * dtype.itemsize, 1))  # pages that nobody touches take no memory
+        array = np.ndarray(shape, dtype, memory)
         array.flags.writeable = False
         self._keep(array, kind, name)
         return array
@@ -162,7 +168,9 @@ class Recorder:
         return Place(place.buffer, place.offset + offset)
 
     def _keep(self, array: Array, kind: str, name: str = "") -> Buffer:
-        buffer = Buffer(array.__array_interface__["data"][0], max(array.nbytes, 1), kind, name, array)
+        self._arrays.append(array)
+        kept = array if kind == "constant" else None
+        buffer = Buffer(array.__array_interface__["data"][0], max(array.nbytes, 1), kind, name, array.dtype, kept)
         self._buffers[buffer.address] = buffer
         self._addresses.insert(bisect_right(self._addresses, buffer.address), buffer.address)
         return buffer

@@ -57,11 +57,11 @@ def flat(recorded: Recorded) -> Planned:
 
     def where(buffer: Buffer) -> Where:
         if buffer.address in inside:
-            return Where("area", inside[buffer.address])
+            return Where(":area", inside[buffer.address])
         return Where(owners[buffer.address].array if buffer.address in owners else buffer.name)
 
     jobs = [Call(launch, where) for launch in recorded.launches]
-    return Planned(Program(jobs), arrays | {"area": size}, results, jobs)
+    return Planned(Program(jobs), arrays | {":area": size}, results, jobs)
 
 
 def packed(launches: Sequence[Launch], without: Iterable[int]) -> tuple[dict[int, int], int]:
@@ -175,7 +175,7 @@ class _Deep:
         self.recordings, self.examples, self.share = recordings, examples, share
         self.slices = -(-examples // share)
         self.orders = [order(recorded.launches) for recorded in recordings]
-        self.arrays: dict[str, int] = {"shared": 0, "sums": 0, "left": 0}
+        self.arrays: dict[str, int] = {":shared": 0, ":sums": 0, ":left": 0}
         self.places: list[dict[int, Where]] = [{} for _ in recordings]
         self.known: dict[Any, list[Where]] = {}
         first = self.orders[0]
@@ -230,7 +230,7 @@ class _Deep:
             if number and stage:
                 raise NotRecordedError("launches after sums that differ with the number of examples")
             for buffer in made:
-                self.places[number][buffer.address] = self._new("shared", buffer.size)
+                self.places[number][buffer.address] = self._new(":shared", buffer.size)
             self.known[key] = [self.places[number][buffer.address] for buffer in launch.writes]
             calls.append(Call(launch, self._where(number)))
         return calls
@@ -260,9 +260,9 @@ class _Deep:
         if any(other != sizes[0] for other in sizes):
             raise NotRecordedError("sums that differ with the number of examples")
         for position, size in enumerate(sizes[0]):
-            place = self._new("sums", size * self.slices)
+            place = self._new(":sums", size * self.slices)
             for number, addresses in enumerate(found):
-                self.places[number][addresses[position]] = Where("sums", place.offset, 0, size)
+                self.places[number][addresses[position]] = Where(":sums", place.offset, 0, size)
 
     def _left(self, stage: int) -> None:
         """Memory for what examples leave for later stages."""
@@ -278,9 +278,9 @@ class _Deep:
         if any(other != sizes[0] for other in sizes) or any(size % 1 for size in sizes[0]):
             raise NotRecordedError("values that differ with the number of examples")
         for position, size in enumerate(sizes[0]):
-            place = self._new("left", int(size) * self.examples)
+            place = self._new(":left", int(size) * self.examples)
             for number, addresses in enumerate(found):
-                self.places[number][addresses[position]] = Where("left", place.offset, int(size))
+                self.places[number][addresses[position]] = Where(":left", place.offset, int(size))
 
     def _list(self, number: int, launches: Sequence[Launch]) -> list[Call]:
         """The calls of a stage; what passes between them lies in the worker's memory."""
