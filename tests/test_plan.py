@@ -25,8 +25,9 @@ from faltung.elements import (
     SquaredError,
     Sum,
 )
-from faltung.engine import native, plan, stages
+from faltung.engine import plan, programs, stages
 from faltung.engine.compile import counters
+from faltung.engine.kernels import Kernels
 from faltung.engine.recording import recording
 from faltung.models import find_recipe
 from faltung.network import Chain, Graph, Network, Node
@@ -37,13 +38,13 @@ RECIPES = ("ufldl", "lenet5", "allconv")
 
 
 def plans_of(network: Network) -> list[Any]:
-    return list(native._plans()._plans.get(network, {}).values())
+    return list(programs.plans._plans.get(network, {}).values())
 
 
 def layerwise(network: Network) -> Network:
     """The same network, element by element on the same kernels."""
     other = network.on_executor("native")
-    other.compute = Layerwise(native.Kernels())
+    other.compute = Layerwise(Kernels())
     return other
 
 
@@ -215,7 +216,7 @@ def test_plans_are_forgotten_when_there_are_many_or_their_network_is_gone():
     for examples in range(1, plan.MOST + 5):
         network.predict(params, np.zeros((examples, 3), np.float32))
     assert len(plans_of(network)) == plan.MOST
-    plans = native._plans()._plans
+    plans = programs.plans._plans
     count = len(plans)
     del network
     assert len(plans) == count - 1
@@ -249,7 +250,7 @@ for recipe in ("ufldl", "lenet5"):
 
 def recorded(examples: int) -> stages.Recorded:
     network = small()
-    functions = native.Recording()
+    functions = programs.Recording()
     with recording(sliced=True) as recorder:
         x = {"x": recorder.array((examples, 6, 7, 3), np.float32, "input", "x")}
         params = {

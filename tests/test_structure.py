@@ -25,6 +25,8 @@ LINES = (
     "elements engine",
     "network",
     "check matrix draw exchange engine.lower engine.plan",
+    "engine.kernels",
+    "engine.programs",
     "training engine.native",
     "model",
     "models",

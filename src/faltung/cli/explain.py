@@ -58,7 +58,7 @@ def _microseconds(seconds: float) -> str:
 
 def _planned(network: Network, params: Params, size: tuple[int, ...] | None, batch: int, predicting: bool) -> "Planned":
     """The plan for inputs of random numbers, with a cost that fits the output."""
-    from faltung.engine.native import newest_plan
+    from faltung.engine.programs import plans
 
     rng = np.random.default_rng(0)
     x = {name: _input(name, shape, size, batch, rng) for name, shape in network.inputs.items()}
@@ -73,7 +73,7 @@ def _planned(network: Network, params: Params, size: tuple[int, ...] | None, bat
             costs = dict.fromkeys(targets, CrossEntropy())
             targets = {name: np.zeros(target.shape[:-1], np.int64) for name, target in targets.items()}
         network.backpropagate(params, x, targets, cost=costs, keep=())
-    plan = newest_plan(network)
+    plan = plans.newest(network)
     if plan is None:
         raise NetworkError(
             "this network runs element by element: one of its elements has no kernels that can be recorded",
@@ -86,11 +86,12 @@ def _input(name: str, shape: Shape, size: tuple[int, ...] | None, batch: int, rn
     """An input of this shape, whose open axes have this size."""
     given = list(size or ())
     sizes = [given.pop(0) if wanted is None and given else wanted for wanted in shape]
-    if None in sizes or given:
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(sizes) or given:
         open_axes = sum(wanted is None for wanted in shape)
         raise SettingError(
             f"got the size {'x'.join(map(str, size or ())) or 'of nothing'} for the input {name!r} of {shape}, "
             f"expected {open_axes} open axes",
             way_out="give --size HxW for the open axes, and only for them",
         )
-    return rng.random((batch, *sizes)).astype(np.float32)
+    return rng.random((batch, *known)).astype(np.float32)

@@ -172,6 +172,10 @@ class Element(ABC):
                     way_out="give inputs of the shape that the parameters were made for, or new parameters",
                 )
 
+    def admit_indices(self, x: Array) -> None:
+        """Refuse indices that are out of range, where the element ``takes_indices``."""
+        return
+
     def __repr__(self) -> str:
         """The call that makes this element, without defaults and what was found; functions go by their names."""
         positional, named = [], []

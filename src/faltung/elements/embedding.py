@@ -46,11 +46,16 @@ class Embedding(Element):
 
     def forward(self, params: Params, x: Array, run: Run = Run()) -> tuple[Array, Array]:
         self.admit(params, x)
+        self.admit_indices(x)
+        return params["w"][x], x
+
+    def admit_indices(self, x: Array) -> None:
+        """Refuse indices that no vector has."""
         if x.dtype.kind not in "iu":
             raise DataError(f"got indices of {x.dtype}, expected integers", element=self, way_out="convert them")
-        wrong = (x < 0) | (x >= self.count)
-        refuse_entries(self, "index", x, wrong, f"0 to {self.count - 1}", "count from 0, or make count larger")
-        return params["w"][x], x
+        if x.size and (x.min() < 0 or x.max() >= self.count):
+            wrong = (x < 0) | (x >= self.count)
+            refuse_entries(self, "index", x, wrong, f"0 to {self.count - 1}", "count from 0, or make count larger")
 
     def error(self, params: Params, kept: Array, dy: Array) -> None:
         return None

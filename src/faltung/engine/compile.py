@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,6 +24,7 @@ from faltung.engine.machine import Machine
 from faltung.errors import EngineError
 
 C_TYPES = {
+    "pointer": ctypes.c_void_p,
     "f32": ctypes.c_float,
     "f64": ctypes.c_double,
     "i8": ctypes.c_int8,
@@ -58,27 +60,49 @@ class Code:
     functions: Mapping[str, Callable[..., None]]
 
 
-def compile(functions: Sequence[Function], public: set[str], machine: Machine) -> Code:
+def compile(functions: Sequence[Function], public: AbstractSet[str], machine: Machine) -> Code:
     """Compile a module whose public functions can be called from Python: pointers are addresses, numbers numbers.
 
     The same functions are compiled once in a process, and once at all while the cache keeps them. Any thread may ask.
 
     Raises: EngineError where the system refuses memory for machine code.
     """
-    signatures = [
-        (function.name, *(ctypes.c_void_p if a.type.pointer else C_TYPES[a.type.kind] for a in function.arguments))
-        for function in functions
-        if function.name in public
-    ]
-    code = load(source(functions, public, machine), tuple(signatures), machine)
+    ir, known = source(functions, public, machine), signatures(functions, public)
+    types = tuple((name, *(C_TYPES[kind] for kind in kinds)) for name, kinds, *_ in known)
+    return _described(load(ir, types, machine), known, lambda: functions)
+
+
+Signature = list[Any]
+"""Of a function: its name, the kinds of its arguments, and the numbers of those that it reads and writes through."""
+
+
+def signatures(functions: Sequence[Function], public: AbstractSet[str]) -> list[Signature]:
+    """What must be known of the public functions to call them."""
+    found = []
     for function in functions:
         if function.name in public:
-            called: Any = code.functions[function.name]
-            called.name, called.effects, called.written = function.name, effects(function), tuple(functions)
+            kinds = ["pointer" if a.type.pointer else a.type.kind for a in function.arguments]
+            found.append([function.name, kinds, *map(sorted, effects(function))])
+    return found
+
+
+def link(code: bytes, known: list[Signature], machine: Machine, write: Callable[[], Sequence[Function]]) -> Code:
+    """The functions of an object that was compiled before."""
+    counters.loaded += 1
+    types = tuple((name, *(C_TYPES[kind] for kind in kinds)) for name, kinds, *_ in known)
+    with _lock:
+        return _described(_linked(code, types, machine), known, write)
+
+
+def _described(code: Code, known: list[Signature], write: Callable[[], Sequence[Function]]) -> Code:
+    """The code, whose functions say what they read and write, and how they were written."""
+    for name, _, reads, writes in known:
+        called: Any = code.functions[name]
+        called.name, called.effects, called.write = name, (frozenset(reads), frozenset(writes)), write
     return code
 
 
-def assembly(functions: Sequence[Function], public: set[str], machine: Machine) -> str:
+def assembly(functions: Sequence[Function], public: AbstractSet[str], machine: Machine) -> str:
     """The assembly text, for reading and for counting spills."""
     return _target(machine).emit_assembly(_optimised(source(functions, public, machine), machine))
 
@@ -91,11 +115,15 @@ def load(ir: str, signatures: tuple[tuple[Any, ...], ...], machine: Machine) -> 
 
 @lru_cache(maxsize=1024)
 def _load(ir: str, signatures: tuple[tuple[Any, ...], ...], machine: Machine) -> Code:
+    return _linked(object_code(ir, machine), signatures, machine)
+
+
+def _linked(code: bytes, signatures: tuple[tuple[Any, ...], ...], machine: Machine) -> Code:
     _check_executable_memory()
     began = time.perf_counter()
     # The engine takes the target machine over, so each one needs its own.
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target(machine))
-    engine.add_object_file(llvm.ObjectFileRef.from_data(object_code(ir, machine)))
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     functions = {}
     for name, *arguments in signatures:
@@ -107,7 +135,7 @@ def _load(ir: str, signatures: tuple[tuple[Any, ...], ...], machine: Machine) ->
 
 def object_code(ir: str, machine: Machine) -> bytes:
     """The module as an object file: from the cache, or compiled and put there."""
-    key = cache.key(ir, machine.cpu, machine.features, llvm.get_process_triple(), str(llvm.llvm_version_info), RECIPE)
+    key = _key(ir, machine)
     code = cache.get(key)
     if code is None:
         counters.compiled += 1
@@ -116,6 +144,20 @@ def object_code(ir: str, machine: Machine) -> bytes:
     else:
         counters.loaded += 1
     return code
+
+
+def object_key(functions: Sequence[Function], public: AbstractSet[str], machine: Machine) -> str:
+    """The name of a module's object code in the cache."""
+    return _key(source(functions, public, machine), machine)
+
+
+def _key(ir: str, machine: Machine) -> str:
+    return cache.key(ir, machine.cpu, machine.features, *system())
+
+
+def system() -> tuple[str, str, str]:
+    """What object code depends on, beside its text and the processor."""
+    return llvm.get_process_triple(), str(llvm.llvm_version_info), RECIPE
 
 
 def _optimised(ir: str, machine: Machine) -> llvm.ModuleRef:

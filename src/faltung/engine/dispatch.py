@@ -14,7 +14,7 @@ A job, in words of 8 bytes: 0 the tasks taken so far, alone in its cache line; 8
 import ctypes
 import struct
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -187,7 +187,7 @@ class Kernel:
     owner: Any
     """Keeps the machine code of ``do`` in memory."""
 
-    def job(self, tasks: int, few: int, arguments: tuple[Any, ...]) -> Any:
+    def job(self, tasks: int, few: int, arguments: Sequence[Any]) -> Any:
         """A job that nobody has begun, where machine code can write."""
         job = self.memory()
         self.layout.pack_into(job, 0, 0, tasks, few, self.address, *arguments)

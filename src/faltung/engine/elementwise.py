@@ -29,9 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faltung.engine import workers
-from faltung.engine.compile import compile
 from faltung.engine.language import F32, F64, INDEX, Function, Type, Value, pointer
 from faltung.engine.machine import Machine, host
+from faltung.engine.recall import recalled
 
 KINDS = {np.dtype(np.float32): F32, np.dtype(np.float64): F64}
 TASK = {"scratch": pointer(INDEX), "first": INDEX, "last": INDEX}
@@ -53,8 +53,12 @@ def code(kernel: Callable[..., Function], dtype: Any, *settings: Any) -> Callabl
 
 @cache
 def _compiled(kernel: Callable[..., Function], kind: Type, machine: Machine, *settings: Any) -> Callable[..., None]:
-    f = kernel(kind.times(machine.lanes(kind.size)), *settings)
-    return compile([f], {f.name}, machine).functions[f.name]
+    code = recalled(_written, machine, kernel, kind, *settings)
+    return next(iter(code.functions.values()))
+
+
+def _written(machine: Machine, kernel: Callable[..., Function], kind: Type, *settings: Any) -> list[Function]:
+    return [kernel(kind.times(machine.lanes(kind.size)), *settings)]
 
 
 def vectors(f: Function, count: Value, lanes: int) -> Visit:

@@ -92,7 +92,7 @@ def listing(planned: Planned, node: str) -> str:
     for _, _, calls, _ in _jobs(planned):
         for call in calls:
             if call.launch.node == node:
-                functions |= {text(f): f for f in call.launch.function.written}
+                functions |= {text(f): f for f in call.launch.function.write()}
     return "\n".join(functions)
 
 

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faltung.engine import arena, boxes, correlate, depthwise, elementwise, pack, workers
+from faltung.engine import arena, boxes, correlate, depthwise, pack, workers
 from faltung.engine import gradient as gradients
-from faltung.engine.compile import Code, compile
+from faltung.engine.compile import Code
 from faltung.engine.correlate import SIZES, Rows
-from faltung.engine.machine import host
+from faltung.engine.language import Function
+from faltung.engine.machine import Machine, host
+from faltung.engine.recall import recalled
 from faltung.engine.recording import Fresh, Slices, constant, sliced
-from faltung.engine.slices import added
+from faltung.engine.slices import add_slices
 
 Array = NDArray[Any]
 
@@ -72,8 +74,11 @@ def convolver(rows: Rows, outer: int, machine: str | None = None) -> tuple[corre
     """The code that convolves such rows, with ``outer`` taps in the outer axes, and packs weights for it."""
     here = host(machine)
     tile = correlate.schedule(rows, outer, here)
-    functions = [*correlate.correlate("correlate", rows, tile, here), pack.pack("pack", rows, tile)]
-    return tile, compile(functions, {"correlate", "pack"}, here)
+    return tile, recalled(_convolver, here, rows, tile, public=frozenset({"correlate", "pack"}))
+
+
+def _convolver(machine: Machine, rows: Rows, tile: correlate.Tile) -> list[Function]:
+    return [*correlate.correlate("correlate", rows, tile, machine), pack.pack("pack", rows, tile)]
 
 
 @cache
@@ -81,22 +86,33 @@ def summer(rows: Rows, machine: str | None = None) -> tuple[gradients.Sums, Code
     """The code that sums the gradient over such rows, and puts it in order."""
     here = host(machine)
     plan = gradients.schedule(rows, here)
-    functions = [*gradients.gradient("gradient", rows, plan, here), pack.unpack("unpack", rows, plan)]
-    return plan, compile(functions, {"gradient", "unpack"}, here)
+    return plan, recalled(_summer, here, rows, plan, public=frozenset({"gradient", "unpack"}))
+
+
+def _summer(machine: Machine, rows: Rows, plan: gradients.Sums) -> list[Function]:
+    return [*gradients.gradient("gradient", rows, plan, machine), pack.unpack("unpack", rows, plan)]
 
 
 @cache
 def separate(rows: Rows, machine: str | None = None) -> Code:
     """The code that convolves such rows where every channel goes by itself."""
     here = host(machine)
-    return compile([depthwise.convolve("correlate", rows, depthwise.schedule(rows, here))], {"correlate"}, here)
+    return recalled(_separate, here, rows)
+
+
+def _separate(machine: Machine, rows: Rows) -> list[Function]:
+    return [depthwise.convolve("correlate", rows, depthwise.schedule(rows, machine))]
 
 
 @cache
 def separate_summer(rows: Rows, h_taps: int, machine: str | None = None) -> Code:
     """The code that sums the gradient over such rows where every channel goes by itself."""
     here = host(machine)
-    return compile([depthwise.gradient("gradient", rows, h_taps, depthwise.schedule(rows, here))], {"gradient"}, here)
+    return recalled(_separate_summer, here, rows, h_taps)
+
+
+def _separate_summer(machine: Machine, rows: Rows, h_taps: int) -> list[Function]:
+    return [depthwise.gradient("gradient", rows, h_taps, depthwise.schedule(rows, machine))]
 
 
 Place = tuple[Array, int]
@@ -175,9 +191,7 @@ class Call:
         """dw = the slices together, added in their order."""
         slices, count = sums.shape
         if self.rows.depthwise:
-            blocks = -(-count // elementwise.BLOCK)
-            kernel = elementwise.code(added, self._dtype)
-            workers.launch(kernel, sums, dw, Slices(slices), count, tasks=blocks, work=slices * count)
+            add_slices(sums, dw)
             return
         functions, blocks, _ = self._summer
         workers.launch(

@@ -6,6 +6,7 @@ them where it is not known that they run at least once.
 
 import struct
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 from faltung.engine.language import BOOL, I32, INDEX, Constant, Function, Type, Value
 from faltung.engine.machine import Machine
@@ -15,7 +16,7 @@ from faltung.engine.statements import Call, Get, If, Let, Load, Loop, Prefetch, 
 NAMES = {"f32": "float", "f64": "double", "i8": "i8", "i32": "i32", "i64": "i64", "index": "i64", "bool": "i1"}
 
 
-def module(functions: Sequence[Function], public: set[str], machine: Machine) -> str:
+def module(functions: Sequence[Function], public: AbstractSet[str], machine: Machine) -> str:
     """The text of a module for this machine; functions that are not public are seen by the others only."""
     writers = [_Writer(function, function.name in public, machine.fused) for function in functions]
     declarations = sorted(set().union(*(writer.declarations for writer in writers)))

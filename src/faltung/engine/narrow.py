@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faltung.engine import arena, workers
-from faltung.engine.compile import Code, compile
+from faltung.engine.compile import Code
 from faltung.engine.correlate import inside
 from faltung.engine.depthwise import within
 from faltung.engine.lanes import fill, parts
@@ -33,6 +33,7 @@ from faltung.engine.language import INDEX, Function, Type, Value, Variable, poin
 from faltung.engine.launch import Axis, Place, Steps, Taps
 from faltung.engine.machine import Machine, host
 from faltung.engine.pack import STEPS
+from faltung.engine.recall import recalled
 from faltung.engine.recording import constant
 
 Array = NDArray[Any]
@@ -279,8 +280,11 @@ def spreader(rows: Rows) -> tuple[Tile, Code]:
     here = host()
     plan = schedule(rows, here)
     assert plan is not None, "these rows do not fit, and do not pay"
-    functions = [*correlate("correlate", rows, plan, here), pack("pack", rows, plan)]
-    return plan, compile(functions, {"correlate", "pack"}, here)
+    return plan, recalled(_written, here, rows, plan, public=frozenset({"correlate", "pack"}))
+
+
+def _written(machine: Machine, rows: Rows, plan: Tile) -> list[Function]:
+    return [*correlate("correlate", rows, plan, machine), pack("pack", rows, plan)]
 
 
 @dataclass(frozen=True)

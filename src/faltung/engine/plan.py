@@ -17,7 +17,7 @@ from faltung.elements.element import Array, Run
 from faltung.engine import arena
 from faltung.engine.machine import host
 from faltung.engine.recording import Later, NotRecordedError, recording
-from faltung.engine.stages import Planned, Recorded, deep, flat, order, packed
+from faltung.engine.stages import OF_EXAMPLES, Planned, Recorded, deep, flat, order, packed
 
 if TYPE_CHECKING:
     from faltung.network.network import Network
@@ -105,7 +105,7 @@ class Plan:
 
 def _whole(name: str, shape: tuple[int, ...], examples: int) -> tuple[int, ...]:
     """The shape of a result for so many examples, from that of a recording."""
-    return (examples, *shape[1:]) if name.startswith(("value:", "error:")) else shape
+    return (examples, *shape[1:]) if name.startswith(OF_EXAMPLES) else shape
 
 
 def _choose(task: Task, examples: int, *, summed: bool) -> tuple[Planned, Any]:

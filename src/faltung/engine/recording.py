@@ -50,7 +50,7 @@ class Later:
     5
     """
 
-    def __init__(self, of: Callable[[Any], int], each: int = 0):
+    def __init__(self, of: Callable[[Any], Any], each: int = 0):
         self.of, self.each = of, each
 
     def __and__(self, other: int) -> "Later":

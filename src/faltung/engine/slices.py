@@ -1,7 +1,13 @@
 """The kernel that adds slices: y = the sum of several arrays that lie one behind the other, always in their order."""
 
-from faltung.engine.elementwise import BLOCK, TASK, sweep
+from typing import Any
+
+from numpy.typing import NDArray
+
+from faltung.engine import workers
+from faltung.engine.elementwise import BLOCK, TASK, code, sweep
 from faltung.engine.language import INDEX, Function, Type, Value, pointer
+from faltung.engine.recording import Slices
 
 
 def added(kind: Type) -> Function:
@@ -19,3 +25,11 @@ def added(kind: Type) -> Function:
 
         sweep(f, f.min(count - begin, BLOCK).named("length"), kind.lanes, vector)
     return f
+
+
+def add_slices(sums: NDArray[Any], y: NDArray[Any]) -> None:
+    """y = the sum of the rows of ``sums``."""
+    slices, count = sums.shape
+    workers.launch(
+        code(added, y.dtype), sums, y, Slices(slices), count, tasks=-(-count // BLOCK), work=slices * count
+    )  # fmt: skip

@@ -20,6 +20,9 @@ from faltung.engine.arena import LINE
 from faltung.engine.program import Call, Lists, Program, Where
 from faltung.engine.recording import Buffer, Later, Launch, NotRecordedError, Place
 
+OF_EXAMPLES = ("value:", "error:", "cost:")
+"""How the names of results begin that have a part for each example."""
+
 
 @dataclass(frozen=True)
 class Recorded:
@@ -213,6 +216,10 @@ class _Deep:
                     self.places[number][recorded.results[name].buffer.address] = Where(name, 0, each)
             else:
                 self.places[0][place.buffer.address] = Where(name)
+            if (place.buffer.address in self.orders[0].per_example) != name.startswith(OF_EXAMPLES):
+                raise NotRecordedError(
+                    f"a result ({name}) of examples that is one of the batch, or the other way round"
+                )
         self.arrays |= arrays
         return results
 
@@ -244,7 +251,7 @@ class _Deep:
                 parts.append(argument)
             elif argument.buffer.address in writes:
                 parts.append("written")
-            elif argument.buffer.kind == "constant":
+            elif argument.buffer.array is not None:
                 parts.append((argument.buffer.array.tobytes(), argument.offset))
             else:
                 parts.append((self._where(number)(argument.buffer), argument.offset))

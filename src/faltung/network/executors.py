@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from faltung.elements.costs import Cost
 from faltung.elements.element import Array, Params, Run
@@ -68,7 +68,7 @@ class Update:
 class Optimiser(Protocol):
     """What a training step asks of an optimiser; see ``faltung.training.optimisers.Optimiser``."""
 
-    remembers: Any
+    remembers: ClassVar[tuple[str, ...]]
     """The names of the slots."""
 
     def update(self, params: Params, gradients: Params, slots: Any, step: int) -> tuple[Any, Any]:

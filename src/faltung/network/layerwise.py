@@ -160,8 +160,8 @@ class Layerwise:
     ) -> Trained:
         """Backpropagation, and the optimiser's update."""
         back = self.backpropagate(network, params, inputs, goals, run, frozenset(), per_example=False)
-        moved, slots = optimiser.update(params, back.gradients, slots, run.step)
-        return Trained(back.cost, moved | back.state, slots)
+        moved, remembered = optimiser.update(params, back.gradients, slots, run.step)
+        return Trained(back.cost, moved | back.state, remembered)
 
     def _forward(self, step: "Step", params: Params, values: Arrays, run: Run) -> tuple[Array, Any]:
         inputs = tuple(values[source] for source in step.sources)

@@ -251,7 +251,7 @@ class Network:
         ...     print(round(done.cost, 4), params["dense.w"].round(4).ravel().tolist())
         2.0 [0.8, 1.4]
         0.02 [0.72, 1.16]
-        0.6962 [0.798, 1.394]
+        0.5832 [0.788, 1.364]
         """
         goals = self._goals(cost, target, weight)
         params, inputs = self._admit(params, x)

@@ -22,7 +22,8 @@ from faltung.elements.element import Array
 from faltung.engine import arena, elementwise, narrow
 from faltung.engine.correlate import Rows
 from faltung.engine.elementwise import KINDS
-from faltung.engine.language import Function, Type
+from faltung.engine.lanes import fill
+from faltung.engine.language import INDEX, Function, Type, pointer
 from faltung.engine.launch import Axis, Call, Place, Steps, Taps, gradient
 from faltung.engine.machine import host
 from faltung.engine.recording import constant
@@ -249,7 +250,12 @@ class Convolution:
 
 
 def _zeros(kind: Type) -> Function:
-    return elementwise.elementwise(kind, 0, lambda: [0.0])
+    f = Function("zeros", y=pointer(kind), count=INDEX, **elementwise.TASK)
+    y, count, _, first, last = f.arguments
+    with f.loop("task", last, first) as task:
+        begin = task * elementwise.BLOCK
+        fill(f, f.at(y, begin), f.min(count - begin, elementwise.BLOCK), 0.0, kind)
+    return f
 
 
 def _long(rows: Rows, count: int, width: int, taps: Taps, groups: int) -> Call:

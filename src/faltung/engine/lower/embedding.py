@@ -12,6 +12,8 @@ from faltung.engine import arena, rows, workers
 from faltung.engine.elementwise import COST, TASK, code, vectors
 from faltung.engine.lanes import copy, fill
 from faltung.engine.language import I64, INDEX, Function, Type, Value, pointer
+from faltung.engine.recording import Fresh, sliced
+from faltung.engine.slices import add_slices
 
 RANGES = 8
 """In so many parts the rows of dw are divided; each costs a look at all indices."""
@@ -29,15 +31,19 @@ def _chosen(kind: Type) -> Function:
 
 
 def _added(kind: Type) -> Function:
-    """dw[low .. high] = the sums of the dy[row] whose index x[row] lies there; a task is ``share`` rows of dw."""
-    sizes = dict.fromkeys(["rows", "channels", "count", "share"], INDEX)
+    """dw[low .. high] = the sums of the dy[row] whose index x[row] lies there; a task is ``share`` rows of dw.
+
+    Where they are not ``fresh``, the sums go on from what is there.
+    """
+    sizes = dict.fromkeys(["rows", "channels", "count", "share", "fresh"], INDEX)
     f = Function("added", x=pointer(I64), dy=pointer(kind), dw=pointer(kind), **sizes, **TASK)
-    x, dy, dw, positions, channels, count, share, _, first, last = f.arguments
+    x, dy, dw, positions, channels, count, share, fresh, _, first, last = f.arguments
     visit = vectors(f, channels, kind.lanes)
     with f.loop("task", last, first) as task:
         low = (task * share).named("low")
         high = f.min(low + share, count).named("high")
-        fill(f, f.at(dw, low * channels), (high - low) * channels, 0.0, kind)
+        with f.where(fresh > 0):
+            fill(f, f.at(dw, low * channels), (high - low) * channels, 0.0, kind)
         with f.loop("row", positions) as row:
             index = f.convert("bits", f.load(x, row), INDEX)
             with f.where(low <= index), f.where(index < high):
@@ -53,9 +59,8 @@ def _added(kind: Type) -> Function:
 
 def forward(element: Embedding, params: Params, x: Array, run: Run = Run()) -> tuple[Array, Array]:
     """See ``Embedding.forward``."""
-    if x.dtype.kind not in "iu" or (x.size and (x.min() < 0 or x.max() >= element.count)):
-        return element.forward(params, x, run)  # which says what is wrong with x
     element.admit(params, x)
+    element.admit_indices(x)
     w, indices = np.ascontiguousarray(params["w"]), np.ascontiguousarray(x, np.int64)
     y = arena.empty((*x.shape, element.channels), w.dtype)
     rows.launch(code(_chosen, w.dtype), indices, w, y, rows=x.size, length=element.channels)
@@ -71,12 +76,14 @@ def gradient(element: Embedding, params: Params, kept: Array, dy: Array) -> dict
     """See ``Embedding.gradient``."""
     kept, dy = np.ascontiguousarray(kept, np.int64), np.ascontiguousarray(dy)
     dw = arena.empty((element.count, element.channels), dy.dtype)
+    sums = arena.sums((1, dw.size), dy.dtype) if sliced() else dw
     share = -(-element.count // RANGES)
     workers.launch(
-        code(_added, dy.dtype), kept, dy, dw,
-        kept.size, element.channels, element.count, share,
+        code(_added, dy.dtype), kept, dy, sums, kept.size, element.channels, element.count, share, Fresh(1),
         tasks=-(-element.count // share), work=COST * (dy.size + dw.size),
     )  # fmt: skip
+    if sliced():
+        add_slices(sums, dw)
     return {"w": dw}
 
 
