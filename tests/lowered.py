@@ -9,6 +9,7 @@ import pytest
 
 from elf import library_calls
 from faltung.elements.element import Run
+from faltung.engine import compile as compiler
 from faltung.engine import elementwise
 from faltung.engine.lower import lowerings
 from faltung.engine.machine import NEEDS, host
@@ -35,14 +36,14 @@ def compiled_for(name: str) -> Iterator[None]:
     """New kernels within, for the machine that FALTUNG_MACHINE names; at the end, look at what they call."""
     if not _runs(name):
         pytest.skip(f"this machine is no {name}")
-    compiled, compile = [], elementwise.compile
+    compiled, compile = [], compiler.compile
 
     def recorded(*module: Any) -> Any:
         compiled.append(module)
         return compile(*module)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(elementwise, "compile", recorded)
+        patch.setattr(compiler, "compile", recorded)
         _forget()
         yield
         _forget()

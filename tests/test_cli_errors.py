@@ -173,7 +173,7 @@ def test_images(capsys, tmp_path, trained, command):
     assert not (tmp_path / "t.npz").exists()
 
 
-@pytest.mark.parametrize("command", ["predict", "evaluate", "describe", "check", "trace"])
+@pytest.mark.parametrize("command", ["predict", "evaluate", "describe", "check", "trace", "explain"])
 def test_model_files(capsys, tmp_path, trained, command):
     more = {"predict": (trained / "example.png",)}.get(command, ())
     more = (trained / "example.png", "--out", tmp_path / "t.npz") if command == "trace" else more

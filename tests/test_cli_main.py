@@ -9,7 +9,7 @@ import faltung
 from commands import run, start
 from faltung.models import RECIPES
 
-COMMANDS = ("train", "predict", "evaluate", "describe", "check", "trace", "cache")
+COMMANDS = ("train", "predict", "evaluate", "describe", "check", "trace", "explain", "cache")
 
 
 def test_the_version(capsys):

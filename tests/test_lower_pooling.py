@@ -13,6 +13,7 @@ from faltung.engine import bands
 from faltung.engine import pool as kernels
 from faltung.engine.aggregates import Max
 from faltung.engine.compile import counters
+from faltung.engine.gather import gather
 from faltung.engine.interpreter import run as interpret
 from faltung.engine.language import F32, I8
 from faltung.engine.lower import pooling
@@ -253,7 +254,7 @@ def test_the_interpreter_agrees_and_sees_nothing_reach_outside(channels):
         interpret(kernels.forward(*settings), table, x.ravel(), flat, taps, np.zeros(1, np.int64), 0, 2 * count)
         np.testing.assert_array_equal(flat, y.ravel())
         table, count = bands.numbers(places, regions, error=True)
-        interpret(kernels.error(*settings), table, x.ravel(), dy.ravel(), taps, dx, np.zeros(1, np.int64), 0, 2 * count)
+        interpret(gather(*settings), table, dy.ravel(), taps, dx, np.zeros(1, np.int64), 0, 2 * count)
         np.testing.assert_array_equal(dx, element.error({}, kept, dy).ravel())
 
 

@@ -101,10 +101,11 @@ def test_random_graphs_give_what_their_elements_give(sketch, examples, dtype):
     assert None not in plans_of(network)
 
 
-def test_an_examples_values_do_not_depend_on_the_batch_around_it():
-    network = small()
+@pytest.mark.parametrize("name", ["small", *RECIPES])
+def test_an_examples_values_do_not_depend_on_the_batch_around_it(name):
+    network = small() if name == "small" else find_recipe(name).compose(10).on((28, 28, 1))
     params = network.initial(1)
-    x = random(23, 6, 7, 3).astype(np.float32)
+    x = random(23, *network.inputs["x"]).astype(np.float32)
     whole = network.predict(params, x)
     for count in (1, 2, 3, 5, 8, 16):
         assert np.array_equal(network.predict(params, x[:count]), whole[:count]), count
@@ -226,12 +227,25 @@ def test_any_number_of_workers_gives_the_same_bits():
     script = """
 import numpy as np, faltung as ft
 from faltung.models import find_recipe
-for recipe in ("ufldl", "lenet5"):
-    network = find_recipe(recipe).compose(10).on((28, 28, 1))
-    params = network.initial(3)
+N = ft.Node
+residual = ft.Graph(
+    a=N(ft.Conv(6, kernel=3, padding="same"), "x"), n=N(ft.BatchNorm(), "a"), r=N(ft.ReLU(), "n"),
+    o=N(ft.Dropout(0.4), "r"),
+    b=N(ft.Conv(6, kernel=3, padding="same"), "o"), m=N(ft.LayerNorm(), "b"), s=N(ft.Sum(), "m", "a"),
+    p=N(ft.GlobalPool("mean"), "s"), d=N(ft.Affine(10), "p"),
+)
+works = {name: find_recipe(name).compose(10).on((28, 28, 1)) for name in ("ufldl", "lenet5", "allconv")}
+works["residual"] = residual.on((28, 28, 1))
+for network in works.values():
+    params, sgd = network.initial(3), ft.SGD(0.1, momentum=0.9)
     x = np.random.default_rng(0).normal(size=(37, 28, 28, 1)).astype(np.float32)
     back = network.backpropagate(params, x, np.arange(37) % 10, cost=ft.CrossEntropy())
-    print(back.cost.hex(), *(hash(a.tobytes()) for part in (back.gradients, back.errors) for a in part.values()))
+    parts = back.gradients, back.errors, back.state
+    print(back.cost.hex(), *(hash(a.tobytes()) for part in parts for a in part.values()))
+    done = network.train_step(
+        params, sgd.slots({name: params[name] for name in network.parameters}), x, np.arange(37) % 10,
+        cost=ft.CrossEntropy(), optimiser=sgd)
+    print(done.cost.hex(), *(hash(w.tobytes()) for w in done.params.values()))
     print(hash(network.predict(params, x).tobytes()))
 """
     said = {
@@ -243,6 +257,7 @@ for recipe in ("ufldl", "lenet5"):
         for threads in (1, 2, 3, 8)
     }  # fmt: skip
     assert len(said) == 1
+    assert len(next(iter(said)).splitlines()) == 12
 
 
 # -------------------------------------------------------------------------------------------------------------- orders

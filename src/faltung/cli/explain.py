@@ -7,6 +7,7 @@ import numpy as np
 
 from faltung.elements.costs import CrossEntropy, SquaredError
 from faltung.elements.element import Array, Params, Shape
+from faltung.engine.kernels import compiled
 from faltung.errors import NetworkError, SettingError
 from faltung.exchange.modelfile import load_model
 from faltung.network import Network
@@ -21,6 +22,8 @@ HEADER = ("job", "node", "kernel", "examples", "tasks", "operations", "KB", "pre
 
 def explain(model: Path, size: tuple[int, ...] | None, batch: int, predicting: bool, node: str | None) -> None:
     """Print the plan of backpropagation, or of a prediction; or the loops of one node."""
+    if not compiled()[1]:
+        raise NetworkError("there is no compiled code here, so nothing to explain", way_out="see the warning above")
     from faltung.engine.explain import listing, nodes, rows, summary
 
     network, params, _ = load_model(model)
@@ -84,13 +87,13 @@ def _planned(network: Network, params: Params, size: tuple[int, ...] | None, bat
 
 def _input(name: str, shape: Shape, size: tuple[int, ...] | None, batch: int, rng: np.random.Generator) -> Array:
     """An input of this shape, whose open axes have this size."""
-    given = list(size or ())
-    sizes = [given.pop(0) if wanted is None and given else wanted for wanted in shape]
+    left = list(size or ())
+    sizes = [left.pop(0) if wanted is None and left else wanted for wanted in shape]
     known = [size for size in sizes if size is not None]
-    if len(known) < len(sizes) or given:
-        open_axes = sum(wanted is None for wanted in shape)
+    if len(known) < len(sizes) or left:
+        given, open_axes = "x".join(map(str, size or ())), sum(wanted is None for wanted in shape)
         raise SettingError(
-            f"got the size {'x'.join(map(str, size or ())) or 'of nothing'} for the input {name!r} of {shape}, "
+            f"got {f'the size {given}' if given else 'no size'} for the input {name!r} of {shape}, "
             f"expected {open_axes} open axes",
             way_out="give --size HxW for the open axes, and only for them",
         )

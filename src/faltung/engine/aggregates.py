@@ -30,15 +30,10 @@ class Max(Aggregate):
         short = self.taps.kind != I32.kind
         return best, [region.f.convert("narrow", tap, self.taps) for tap in taps] if short else taps
 
-    def error(self, region: Region, dy: list[Value], kept: list[Value]) -> None:
-        f = region.f
-        elsewhere = [share * 0.0 for share in dy]  # as in the NumPy definition: NaN where dy is not finite
-
-        def share(entries: list[Value], tap: Value) -> list[Value]:
-            here = number(tap, self.taps)
-            return [f.select(first.equal(here), *pair) for first, *pair in zip(kept, dy, elsewhere, strict=True)]
-
-        region.spread(share, reads=False)
+    def share(self, dy: Value, kept: Value | None, tap: Value | int, count: Value) -> Value:
+        assert kept is not None
+        elsewhere = dy * 0.0  # as in the NumPy definition: NaN where dy is not finite
+        return dy.function.select(kept.equal(tap), dy, elsewhere)
 
 
 @dataclass(frozen=True)
@@ -52,10 +47,9 @@ class Mean(Aggregate):
         count = self._count(region)
         return [_quotient(total, count) for total in sums(region, lambda part, x, tap: x)], []
 
-    def error(self, region: Region, dy: list[Value], kept: list[Value]) -> None:
-        share = 1.0 / self._count(region)
-        shares = [share * each for each in dy]
-        region.spread(lambda entries, tap: shares, reads=False)
+    def share(self, dy: Value, kept: Value | None, tap: Value | int, count: Value) -> Value:
+        f, kind = dy.function, dy.type.times(1)
+        return 1.0 / (f.constant(self.divisor, kind) if self.divisor else number(count, kind)) * dy
 
     def _count(self, region: Region) -> Value:
         return region.f.constant(self.divisor, region.kind) if self.divisor else region.count
@@ -76,7 +70,7 @@ class Norm(Aggregate):
         scales = self._scales(region)
         return [scale * norm for scale, norm in zip(scales, self._norms(region, scales), strict=True)], []
 
-    def error(self, region: Region, dy: list[Value], kept: list[Value]) -> None:
+    def error(self, region: Region, dy: list[Value]) -> None:
         f, scales = region.f, self._scales(region)
         norms = [f.max(1.0, norm) for norm in self._norms(region, scales)]
 
@@ -86,7 +80,7 @@ class Norm(Aggregate):
                 for x, each, scale, norm in zip(entries, dy, scales, norms, strict=True)
             ]
 
-        region.spread(share, reads=True)
+        region.spread(share)
 
     def _scales(self, region: Region) -> list[Value]:
         """The largest |x|; 1 where that is 0 or not finite."""

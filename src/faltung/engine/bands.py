@@ -1,5 +1,6 @@
-"""The run-time numbers of a pooling: where regions begin on each axis, and how they fall to tasks."""
+"""The run-time numbers of a pooling: where regions begin on each axis, which of them hold an entry, and its bands."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,87 +10,108 @@ from numpy.typing import NDArray
 
 from faltung.engine.elementwise import BLOCK
 from faltung.engine.recording import constant
-from faltung.engine.regions import Regions
+from faltung.engine.regions import Axis, Regions
 from faltung.geometry import Window
 
 Numbers = NDArray[Any]
 
-OVERLAPPING = 8
-"""Regions on the first axis that a task of overlapping ones has at least, for those at its ends are visited twice."""
-
-AXIS = ("size", "count", "covered", "spans")
-"""Of each axis: its sizes in x and y, where the entries end that some region has (0 where all of dx begins with zeros),
-and the place of the table with begin and count of each region."""
-BAND = ("begin", "end", "first", "last", "whole", "broken")
-"""A task's rows of dx, its regions on the first axis, and those on the last one that are whole and inside the task."""
-
-
-def fields(rank: int) -> list[str]:
-    """The names of the run-time numbers in their order; before those of the axes the number and the table of bands."""
-    return ["bands", "table", *(f"{name}{axis}" for axis in range(rank) for name in AXIS)]
+HEAD = ("bands", "band", "whole", "broken", "first", "last", "before", "behind")
+"""Bands of an example, and how many rows one has. Of the last axis: the first region with all taps, and the first one
+behind these; the first block (see ``gather``) and the first one behind; and how many runs lie before blocks and behind.
+"""
+AXIS = ("size", "count", "most", "spans", "runs")
+"""Of each axis: its sizes in x and y; the entries of its largest region; and the places of two tables, with begin and
+count of each region, and with runs."""
+RUN = ("begin", "end", "newest", "held")
+"""Entries that the same regions hold: so many, the last of which is the newest one. But for the last axis, one each."""
 
 
 @dataclass(frozen=True)
 class Places:
-    """The regions on one axis: what they would read if it had no ends, from low to high, and what they do read."""
+    """The regions on one axis: their true entries are begin + k*dilation, k < count."""
 
     size: int
-    low: Numbers
-    high: Numbers
     begin: Numbers
     count: Numbers
-    """True entries, of which ``begin`` is the first."""
 
     @classmethod
     def windows(cls, window: Window, size: int) -> "Places":
         """Those of a window that moves along an axis.
 
         >>> places = Places.windows(Window(3, stride=2, padding=1), 6)
-        >>> places.low.tolist(), places.begin.tolist(), places.count.tolist()
-        ([-1, 1, 3], [0, 1, 3], [2, 3, 3])
+        >>> places.begin.tolist(), places.count.tolist()
+        ([0, 1, 3], [2, 3, 3])
         """
         low = np.arange(window.output(size) or 0) * window.stride - window.pads(size)[0]
         first = np.maximum(-(low // window.dilation), 0)
         behind = np.minimum(-((low - size) // window.dilation), window.kernel)
-        return cls(size, low, low + window.span - 1, low + first * window.dilation, behind - first)
+        return cls(size, low + first * window.dilation, behind - first)
 
     @classmethod
     def slices(cls, slices: Sequence[slice], size: int) -> "Places":
         """Those of regions that are known by their ends."""
         start, stop = np.array([[part.start, part.stop] for part in slices]).T
-        return cls(size, start, stop - 1, start, stop - start)
+        return cls(size, start, stop - start)
+
+    def runs(self, dilation: int) -> Numbers:
+        """A ``RUN`` for each entry.
+
+        >>> Places.windows(Window(3, stride=2), 6).runs(1).tolist()
+        [[0, 1, 0, 1], [1, 2, 0, 1], [2, 3, 1, 2], [3, 4, 1, 1], [4, 5, 1, 1], [5, 6, 0, 0]]
+        """
+        every = np.arange(len(self.count))
+        regions = np.repeat(every, self.count)
+        taps = np.arange(len(regions)) - np.repeat(np.cumsum(self.count) - self.count, self.count)
+        entries, all_ = np.repeat(self.begin, self.count) + taps * dilation, np.arange(self.size)
+        newest = np.zeros(self.size, int)
+        np.maximum.at(newest, entries, regions)
+        return np.stack([all_, all_ + 1, newest, np.bincount(entries, minlength=self.size)], axis=1)
+
+    def blocks(self, axis: Axis, whole: int, broken: int) -> tuple[int, int]:
+        """The first block of entries all of whose regions are whole, and the first one behind them."""
+        if not axis.blocks or whole == broken:
+            return 0, 0
+        first = whole + -(-axis.taps // axis.stride) - 1
+        last = min(broken, whole + (self.size - int(self.begin[whole])) // axis.stride)
+        return (first, last) if first < last else (0, 0)
 
 
 def numbers(axes: Sequence[Places], regions: Regions, error: bool) -> tuple[Numbers, int]:
-    """What the kernels of ``pool`` read, in the order of ``fields``; and how many bands an example has."""
-    bands = _bands(axes, regions, error)
-    begin = len(fields(len(axes)))
-    head, tables, at = [len(bands), begin], [bands.ravel()], begin + bands.size
-    for axis in axes:
-        covered = int(axis.begin[-1] + axis.count[-1]) if regions.disjoint else 0
-        head += [axis.size, len(axis.begin), covered, at]
-        tables.append(np.stack([axis.begin, axis.count], axis=1).ravel())
-        at += 2 * len(axis.begin)
-    return constant(np.concatenate([np.array(head), *tables]).astype(np.int64)), len(bands)
+    """What the kernels of ``pool`` or, for the ``error``, of ``gather`` read; and how many bands an example has."""
+    last, compiled = axes[-1], regions.axes[-1]
+    complete = np.flatnonzero(last.count == compiled.taps)
+    whole, broken = (int(complete[0]), int(complete[-1]) + 1) if len(complete) else (0, 0)
+    blocks = last.blocks(compiled, whole, broken)
+    runs = [axis.runs(own.dilation) for axis, own in zip(axes, regions.axes, strict=True)]
+    low, high = (
+        (int(last.begin[blocks[0]]), int(last.begin[blocks[1] - 1]) + compiled.stride) if any(blocks) else (0, 0)
+    )
+    before, behind = _merged(runs[-1][:low]), _merged(runs[-1][high:])
+    runs[-1] = np.concatenate([before, behind])
+
+    rows = len(axes[0].begin) if not error else axes[0].size if len(axes) > 1 else blocks[1] - blocks[0]
+    every = regions.channels * math.prod(axis.size for axis in axes) // max(rows, 1)
+    band = max(1, BLOCK // max(every, 1))
+    bands = max(1, -(-rows // band))
+    head, tables, at = [bands, band, whole, broken, *blocks, len(before), len(behind)], [], len(fields(len(axes)))
+    for axis, own in zip(axes, runs, strict=True):
+        spans = np.stack([axis.begin, axis.count], axis=1)
+        head += [axis.size, len(axis.begin), int(axis.count.max()), at, at + spans.size]
+        tables += [spans.ravel(), own.ravel()]
+        at += spans.size + own.size
+    return constant(np.concatenate([np.array(head), *tables]).astype(np.int64)), bands
 
 
-def _bands(axes: Sequence[Places], regions: Regions, error: bool) -> Numbers:
-    """The bands of an example, a row of ``BAND`` for each."""
-    rows, whole = axes[0], np.flatnonzero(axes[-1].count == regions.axes[-1].taps)
-    count = len(rows.begin)
-    every = regions.channels * rows.size // count
-    for axis in axes[1:]:
-        every *= axis.size
-    least = OVERLAPPING if error and not regions.disjoint else 1
-    starts = np.arange(0, count, max(least, BLOCK // max(every, 1)))
-    first, last = starts, np.append(starts[1:], count)
-    begin = np.append(0, rows.low[starts[1:]].clip(0, rows.size))
-    end = np.append(begin[1:], rows.size)
-    if error:
-        first, last = np.searchsorted(rows.high, begin), np.searchsorted(rows.low, end)
-    from_, to = (whole[0], whole[-1] + 1) if len(whole) else (0, 0)
-    if len(axes) == 1:
-        inside = np.searchsorted(rows.low, begin), np.searchsorted(rows.high, end)
-        from_ = np.maximum(from_, inside[0] if error else first).clip(first, last)
-        to = np.minimum(to, inside[1] if error else last).clip(from_, last)
-    return np.stack(np.broadcast_arrays(begin, end, first, last, from_, to), axis=1)
+def _merged(runs: Numbers) -> Numbers:
+    """Neighbours with the same regions as one run."""
+    if not len(runs):
+        return runs
+    new = np.flatnonzero(np.append(True, (runs[1:, 2:] != runs[:-1, 2:]).any(axis=1)))
+    merged = runs[new]
+    merged[:, 1] = np.append(runs[new[1:], 0], runs[-1, 1])
+    return merged
+
+
+def fields(rank: int) -> list[str]:
+    """The names of the run-time numbers in their order; behind them are the tables."""
+    return [*HEAD, *(f"{name}{axis}" for axis in range(rank) for name in AXIS)]

@@ -3,10 +3,9 @@
     forward    y[t] = g(x of region t)
     error      dx of region t += dy[t] dg(x of region t)
 
-What g is says an aggregate. A task is an example or a band of one. In the error it owns a band of dx: regions that
-reach into two bands are visited by both tasks, each of which writes its own part. Regions are visited backwards, so
-that an entry of dx gets its shares in the order of the taps, as in the NumPy definition. Disjoint regions are written
-once, overlapping ones added to zeros.
+What g is says an aggregate. A task of forward is a band of an example; of the error it is an example, whose regions are
+visited backwards, so that an entry of dx gets its shares in the order of the taps, as in the NumPy definition. Where
+shares need no x, ``gather`` is better.
 
 >>> from faltung.engine.aggregates import Mean
 >>> from faltung.engine.language import F32
@@ -18,7 +17,7 @@ pool_forward(sizes: index*, x: f32*, y: f32*, kept: index*, scratch: index*, fir
     ...
     for task in first .. last
         ...
-        for t in sizes[row + 2] .. sizes[row + 3]
+        for t in begin .. min(count0, begin + band)
             total: f32x16 = 0.0
             mul... = sizes[spans0 + 2 * t] * 16
             prefetch(x.1[mul... + 1024])
@@ -35,7 +34,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from faltung.engine import arena
-from faltung.engine.bands import AXIS, BAND, fields
+from faltung.engine.bands import fields
 from faltung.engine.elementwise import TASK
 from faltung.engine.lanes import Part, blocks, fill, parts, pitches
 from faltung.engine.language import INDEX, Function, Type, Value, pointer
@@ -50,7 +49,7 @@ number: 3 x 3 maxima of 8 x 112 x 112 x 64 took 3.7 ms without, 1.0 ms with it; 
 
 
 class Aggregate(ABC):
-    """What is computed of a region."""
+    """What is computed of a region: of those whose shares need x ``error`` is asked for, of others ``share``."""
 
     reads: ClassVar[bool] = False
     """Does the error need x?"""
@@ -69,9 +68,13 @@ class Aggregate(ABC):
     def forward(self, region: Region) -> tuple[list[Value], list[Value]]:
         """Write the computation of y, and of what is kept; a value for each part."""
 
-    @abstractmethod
-    def error(self, region: Region, dy: list[Value], kept: list[Value]) -> None:
+    def error(self, region: Region, dy: list[Value]) -> None:
         """Write the shares of dy by ``region.spread``."""
+        raise NotImplementedError
+
+    def share(self, dy: Value, kept: Value | None, tap: Value | int, count: Value) -> Value:
+        """The share of dy of the entry at this tap, of a region of so many entries."""
+        raise NotImplementedError
 
 
 def forward(kind: Type, regions: Regions, aggregate: Aggregate, masks: bool) -> Function:
@@ -91,18 +94,40 @@ def forward(kind: Type, regions: Regions, aggregate: Aggregate, masks: bool) -> 
 
 
 def error(kind: Type, regions: Regions, aggregate: Aggregate, masks: bool) -> Function:
-    """dx, by vectors of this type: arguments are run-time numbers, x, dy, what forward kept, and dx."""
-    arrays = {"x": pointer(kind), "dy": pointer(kind), "kept": pointer(aggregate.keeps or INDEX), "dx": pointer(kind)}
-    f = Function("pool_error", sizes=pointer(INDEX), **arrays, **TASK)
-    sizes, x, dy, kept, dx, _, first, last = f.arguments
+    """dx, by vectors of this type: arguments are run-time numbers, x, dy and dx."""
+    f = Function("pool_error", sizes=pointer(INDEX), **dict.fromkeys(["x", "dy", "dx"], pointer(kind)), **TASK)
+    sizes, x, dy, dx, _, first, last = f.arguments
 
     def send_back(region: Region, place: Value) -> None:
-        shares = [part.load(f, dy, place, name="dy") for part in region.parts]
-        others = [part.load(f, kept, place, name="kept") for part in region.parts] if aggregate.keeps else []
-        aggregate.error(region, shares, others)
+        aggregate.error(region, [part.load(f, dy, place, name="dy") for part in region.parts])
 
     _Tasks(f, kind, regions, masks, aggregate.long, sizes, x, dx, send_back).write(first, last)
     return f
+
+
+class Sizes:
+    """What a kernel reads of the numbers of ``bands``."""
+
+    def __init__(self, f: Function, place: Value, regions: Regions):
+        axes = range(len(regions.axes))
+        self._f, self._place, self._axes = f, place, regions.axes
+        self._head = {name: f.load(place, at, name=name) for at, name in enumerate(fields(len(axes)))}
+        self.x_pitches = pitches(f, regions.channels, [self[f"size{axis}"] for axis in axes])
+        self.y_pitches = pitches(f, regions.channels, [self[f"count{axis}"] for axis in axes])
+
+    def __getitem__(self, name: str) -> Value:
+        return self._head[name]
+
+    def load(self, place: Value, name: str) -> Value:
+        """A number of a table."""
+        return self._f.load(self._place, place, name=name)
+
+    def span(self, number: int, t: Value, whole: bool = False) -> Span:
+        """Region t of an axis, which may be known to be a whole one."""
+        f, axis, place = self._f, self._axes[number], self[f"spans{number}"] + 2 * t
+        begin = self.load(place, "begin")
+        taps = f.constant(axis.taps) if axis.taps else self[f"most{number}"]
+        return Span(begin, self.load(place + 1, "count") if axis.cut and not whole else taps, axis.dilation, taps)
 
 
 @dataclass
@@ -122,69 +147,51 @@ class _Tasks:
 
     def write(self, first: Value, last: Value) -> None:
         """Write all."""
-        f, rank, channels = self.f, len(self.regions.axes), self.regions.channels
-        size = {name: f.load(self.sizes, place, name=name) for place, name in enumerate(fields(rank))}
-        self.axes = [{name: size[f"{name}{axis}"] for name in AXIS} for axis in range(rank)]
-        x_example, *self.pitches = pitches(f, channels, [axis["size"] for axis in self.axes])
-        y_example, *self.y_pitches = pitches(f, channels, [axis["count"] for axis in self.axes])
+        f = self.f
+        self.size = Sizes(f, self.sizes, self.regions)
+        (x_example, *self.pitches), (y_example, *self.y_pitches) = self.size.x_pitches, self.size.y_pitches
+        bands = self.size["bands"] if self.dx is None else f.constant(1)
         with f.loop("task", last, first) as task:
-            n, band = (task // size["bands"]).named("n"), (task % size["bands"]).named("band")
-            table = (size["table"] + band * len(BAND)).named("row")
-            self.band = {name: f.load(self.sizes, table + place, name=name) for place, name in enumerate(BAND)}
-            self.x_n = f.at(self.x, n * x_example)
-            self.dx_n = None if self.dx is None else f.at(self.dx, n * x_example)
-            if self.dx_n is not None:
-                self._zero(self.dx_n)
-            self._regions([], n * y_example)
+            n, begin, end = (task // bands).named("n"), f.constant(0), self.size["count0"]
+            if self.dx is None:
+                begin = (task % bands * self.size["band"]).named("begin")
+                end = f.min(end, begin + self.size["band"]).named("end")
+            self.x_n, self.dx_n = f.at(self.x, n * x_example), None
+            if self.dx is not None:
+                self.dx_n = f.at(self.dx, n * x_example)
+                fill(f, self.dx_n, x_example, 0.0, self.kind)
+            self._regions([], n * y_example, begin, end)
 
-    def _zero(self, dx: Value) -> None:
-        """Zeros where no region writes, or all are going to be added."""
-        f, channels, last = self.f, self.regions.channels, len(self.axes) - 1
-
-        def rows(axis: int, place: Value, start: Value) -> None:
-            low, high = f.constant(0), self.axes[axis]["size"]
-            if axis == 0:
-                low, high = self.band["begin"], self.band["end"]
-            if axis == last:
-                start = f.max(low, start)
-                count = f.max(0, high - start) * channels
-                fill(f, f.at(dx, place + start * channels), count, 0.0, self.kind)
-                return
-            with f.loop(f"i{axis}", high, low) as i:
-                rows(axis + 1, place + i * self.pitches[axis], f.select(i < self.axes[axis]["covered"], start, 0))
-
-        rows(0, f.constant(0), self.axes[last]["covered"])
-
-    def _regions(self, spans: list[Span], place: Value) -> None:
+    def _regions(self, spans: list[Span], place: Value, start: Value, stop: Value) -> None:
         axis = len(spans)
-        start, stop = self.f.constant(0), self.axes[axis]["count"]
-        if axis == 0:
-            start, stop = self.band["first"], self.band["last"]
-        if axis == len(self.axes) - 1:
+        if axis == len(self.regions.axes) - 1:
             self._row(spans, place, start, stop)
             return
         with self._through(f"t{axis}", stop, start) as t:
-            self._regions([*spans, self._span(axis, t)], place + t * self.y_pitches[axis])
+            here = [*spans, self.size.span(axis, t)], place + t * self.y_pitches[axis]
+            self._regions(*here, self.f.constant(0), self.size[f"count{axis + 1}"])
 
     def _row(self, spans: list[Span], place: Value, start: Value, stop: Value) -> None:
         """The regions start .. stop of the last axis: those behind the whole ones, these, and those before them."""
-        f, axis, whole, broken = self.f, self.regions.axes[-1], self.band["whole"], self.band["broken"]
-        cover = Cover(self.regions, self.kind, self.masks)
-        once = self.dx is not None and not self.regions.disjoint
-        if not 0 < axis.taps <= UNROLLED or (self.long and cover.pixels < 2):
+        f, axis, cover = self.f, self.regions.axes[-1], Cover(self.regions, self.kind, self.masks)
+        several = cover.pixels >= 2 and (self.dx is None or self.regions.disjoint)
+        if not 0 < axis.taps <= UNROLLED or (self.long and not several):
             self._singles(spans, place, start, stop, whole=False)
             return
-        if cover.pixels >= 2:  # a region that no vector has room for is added by itself, or written by two of them
-            count = broken - whole
-            whole = whole + count % cover.pixels if once else f.select(count < cover.pixels, broken, whole)
-        elif not (axis.cut or (once and not spans)):
+        if not (several or axis.cut):
             self._singles(spans, place, start, stop, whole=True)
             return
+        whole, broken = self.size["whole"], self.size["broken"]
+        if not spans:
+            whole = f.max(start, f.min(whole, stop))
+            broken = f.max(whole, f.min(broken, stop))
+        if several:  # where they are too few for a vector, they are written one by one
+            whole = f.select(broken - whole < cover.pixels, broken, whole)
         with f.loop("side", 2) as side:
             behind = side.equal(0)
             self._singles(spans, place, f.select(behind, broken, start), f.select(behind, stop, whole), whole=False)
             with f.where(behind):
-                if cover.pixels >= 2:
+                if several:
                     self._strips(spans, place, whole, broken, cover)
                 else:
                     self._singles(spans, place, whole, broken, whole=True)
@@ -195,13 +202,13 @@ class _Tasks:
         with f.loop("strip", (stop - start + (cover.pixels - 1)) // cover.pixels) as strip:
             t = f.max(start, stop - (strip + 1) * cover.pixels)
             here = place + t * self.regions.channels
-            self._region([*spans, self._whole(t)], here, f.constant(0), [cover.part], cover)
+            self._region([*spans, self.size.span(len(spans), t, whole=True)], here, f.constant(0), [cover.part], cover)
 
     def _singles(self, spans: list[Span], place: Value, start: Value, stop: Value, whole: bool) -> None:
         """Regions one by one, their channels in blocks of vectors."""
-        last, channels = len(self.axes) - 1, parts(self.regions.channels, self.kind, self.masks)
+        last, channels = len(spans), parts(self.regions.channels, self.kind, self.masks)
         with self._through("t", stop, start) as t:
-            here = [*spans, self._whole(t) if whole else self._span(last, t)]
+            here = [*spans, self.size.span(last, t, whole)]
             place = place + t * self.regions.channels
             blocks(self.f, channels, VECTORS, lambda c, vectors: self._region(here, place, c, vectors))
 
@@ -220,23 +227,6 @@ class _Tasks:
         pixels = [0] if cover else [channels * pixel for pixel in range(stride)]
         numbers = cover.pixels * stride * channels if cover else parts[-1].begin + parts[-1].count
         return [far + pixel + line for pixel in pixels for line in range(0, numbers, arena.LINE // size)]
-
-    def _whole(self, t: Value) -> Span:
-        """A whole region of the last axis, all of whose entries belong to this task."""
-        axis, f = self.regions.axes[-1], self.f
-        begin = f.load(self.sizes, self.axes[-1]["spans"] + 2 * t, name="begin")
-        return Span(begin, f.constant(axis.taps), axis.dilation, f.constant(0), f.constant(axis.taps))
-
-    def _span(self, number: int, t: Value) -> Span:
-        """Region t of an axis."""
-        f, axis, table = self.f, self.regions.axes[number], self.axes[number]["spans"]
-        begin = f.load(self.sizes, table + 2 * t, name="begin")
-        count = f.load(self.sizes, table + 2 * t + 1, name="count") if axis.cut else f.constant(axis.taps)
-        low, high = f.constant(0), count
-        if number == 0 and self.dx is not None and not self.regions.disjoint:
-            low = f.max(low, (self.band["begin"] - begin + (axis.dilation - 1)) // axis.dilation)
-            high = f.min(high, (self.band["end"] - begin + (axis.dilation - 1)) // axis.dilation)
-        return Span(begin, count, axis.dilation, low, high)
 
     @contextmanager
     def _through(self, name: str, stop: Value, start: Value) -> Iterator[Value]:

@@ -27,6 +27,11 @@ class Axis:
     cut: bool = True
     """Are there regions that are not whole, as at the border where there is padding?"""
 
+    @property
+    def blocks(self) -> bool:
+        """Are entries gone through ``stride`` at a time, as they repeat, and their regions written one by one?"""
+        return self.dilation == 1 and 0 < self.taps <= UNROLLED and self.stride <= UNROLLED
+
 
 @dataclass(frozen=True)
 class Regions:
@@ -40,13 +45,12 @@ class Regions:
 
 @dataclass
 class Span:
-    """The entries of a region on one axis: begin + k*dilation, k < count; a task writes those from low to high."""
+    """The entries of a region on one axis: begin + k*dilation, k < count <= most."""
 
     begin: Value
     count: Value
     dilation: int
-    low: Value
-    high: Value
+    most: Value
 
 
 @dataclass
@@ -83,26 +87,26 @@ class Region:
 
     def visit(self, body: Callable[[list[Value], Value], None]) -> None:
         """Write ``body(entries, number of the tap)`` for every tap, in row-major order."""
-        self._rows(False, lambda offset, tap: self._read_row(offset, tap, body))
+        self._rows(lambda offset, tap: self._read_row(offset, tap, body))
         self.ahead = []
 
-    def spread(self, body: Callable[[list[Value], Value], list[Value]], reads: bool) -> None:
-        """Add ``body(entries, number of the tap)`` to dx at every tap of this task; without ``reads`` it sees none."""
-        self._rows(True, lambda offset, tap: self._write_row(offset, tap, body, reads))
+    def spread(self, body: Callable[[list[Value], Value], list[Value]]) -> None:
+        """Write or add ``body(entries, number of the tap)`` to dx at every tap."""
+        self._rows(lambda offset, tap: self._write_row(offset, tap, body))
 
-    def _rows(self, writing: bool, row: Callable[[Value, Value], None]) -> None:
+    def _rows(self, row: Callable[[Value, Value], None]) -> None:
         """Write ``row(offset in x, number of the first tap)`` for every row of taps."""
         *outer, inner = self.spans
         few = self.unrolled and math.prod(_known(span.count) for span in self.spans) <= UNROLLED
 
         def nest(axis: int, offset: Value, tap: Value) -> None:
             if axis == len(outer):
-                row(offset + inner.begin * self.pitches[-1], tap * inner.count)
+                row(offset + inner.begin * self.pitches[-1], tap * inner.most)
                 return
             span, pitch = outer[axis], self.pitches[axis]
             for_each(
-                self.f, f"k{axis}", *((span.low, span.high) if writing else (0, span.count)), few,
-                lambda k: nest(axis + 1, offset + (span.begin + k * span.dilation) * pitch, tap * span.count + k),
+                self.f, f"k{axis}", 0, span.count, few,
+                lambda k: nest(axis + 1, offset + (span.begin + k * span.dilation) * pitch, tap * span.most + k),
             )  # fmt: skip
 
         nest(0, self.f.constant(0), self.f.constant(0))
@@ -121,24 +125,20 @@ class Region:
             self.f, "k", 0, inner.count, self.unrolled, lambda k: body(self._load(self.x, offset + k * step), tap + k)
         )
 
-    def _write_row(
-        self, offset: Value, tap: Value, body: Callable[[list[Value], Value], list[Value]], reads: bool
-    ) -> None:
+    def _write_row(self, offset: Value, tap: Value, body: Callable[[list[Value], Value], list[Value]]) -> None:
         f, inner, dx = self.f, self.spans[-1], self.dx
         assert dx is not None
         if self.cover:
-            cover, row = self.cover, self.cover.load(f, self.x, offset) if reads else []
-            shares = [body([cover.pick(f, row, k)] if reads else [], tap + k)[0] for k in range(cover.taps)]
-            cover.store(f, shares, dx, offset, self.adds)
+            cover, row = self.cover, self.cover.load(f, self.x, offset)
+            cover.store(f, [body([cover.pick(f, row, k)], tap + k)[0] for k in range(cover.taps)], dx, offset)
             return
 
         def write(k: Value) -> None:
             place = offset + k * (self.pitches[-1] * inner.dilation)
-            shares = body(self._load(self.x, place) if reads else [], tap + k)
-            for part, share in zip(self.parts, shares, strict=True):
+            for part, share in zip(self.parts, body(self._load(self.x, place), tap + k), strict=True):
                 part.store(f, part.load(f, dx, place, name="dx") + share if self.adds else share, dx, place)
 
-        for_each(f, "k", inner.low, inner.high, self.unrolled, write)
+        for_each(f, "k", 0, inner.count, self.unrolled, write)
 
     def _load(self, place: Value, offset: Value) -> list[Value]:
         return [part.load(self.f, place, offset, name="x") for part in self.parts]
@@ -199,16 +199,18 @@ class Cover:
             value = f.shuffle(value, row[other], picked)
         return value
 
-    def store(self, f: Function, shares: list[Value], place: Value, offset: Value, adds: bool) -> None:
-        """place[offset ...] = the shares of all taps, or += them."""
+    def store(self, f: Function, shares: list[Value], place: Value, offset: Value) -> None:
+        """place[offset ...] = the shares of all taps, of disjoint regions."""
         lanes, zeros = self.part.lanes, f.constant(0.0, shares[0].type)
         for part in self._parts():
-            total = part.load(f, place, offset, name="dx") if adds else zeros
+            total = zeros
             for k, share in enumerate(shares):
                 lane = {source - part.begin: number for number, source in enumerate(self._sources(k))}
                 if any(number in lane for number in range(lanes)):
-                    moved = f.shuffle(share, zeros, [lane.get(number, lanes) for number in range(lanes)])
-                    total = moved if total is zeros else total + moved
+                    moved = [lane.get(number, -1) for number in range(lanes)]
+                    total = f.shuffle(
+                        share, total, [number if number >= 0 else lanes + n for n, number in enumerate(moved)]
+                    )
             part.store(f, total, place, offset)
 
 

@@ -21,7 +21,7 @@ from faltung.elements.adaptive import AdaptivePool, GlobalPool, regions
 from faltung.elements.element import Array, Params, Run
 from faltung.elements.pool import Pool
 from faltung.elements.pooling import LpPool, MaxPool, MeanPool, Pooling
-from faltung.engine import arena, pool, whole, workers
+from faltung.engine import arena, gather, pool, whole, workers
 from faltung.engine.aggregates import Max, Mean, Norm
 from faltung.engine.bands import Places, numbers
 from faltung.engine.channels import period
@@ -59,7 +59,11 @@ class Pooled:
         """dx."""
         _, x, taps = kept
         dx = arena.empty((len(dy), *self._sizes, self._channels), self._dtype)
-        self._launch(self._error, self._tables[1], len(dy), x, np.ascontiguousarray(dy), taps, dx)
+        dy = np.ascontiguousarray(dy)
+        if self._aggregate.reads:  # all regions of an example are one task
+            self._launch(self._error, (self._tables[0][0], 1), len(dy), x, dy, dx)
+        else:
+            self._launch(self._error, self._tables[1], len(dy), dy, taps, dx)
         return dx
 
     @cached_property
@@ -68,7 +72,7 @@ class Pooled:
 
     @cached_property
     def _error(self) -> Callable[..., None]:
-        return code(pool.error, self._dtype, *self._settings)
+        return code(pool.error if self._aggregate.reads else gather.gather, self._dtype, *self._settings)
 
     def _launch(
         self, kernel: Callable[..., None], table: tuple[Array, int], examples: int, *arrays: Array | None

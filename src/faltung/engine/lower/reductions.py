@@ -29,14 +29,14 @@ class Aggregated(Aggregate):
         reduced = _Reduced(region, tree)
         return [reduced.value(part, tree) for part in range(len(region.parts))], []
 
-    def error(self, region: Region, dy: list[Value], kept: list[Value]) -> None:
+    def error(self, region: Region, dy: list[Value]) -> None:
         tree = Formula(self.derivative, "entries").tree
         reduced = _Reduced(region, tree)
 
         def shares(entries: list[Value], tap: Value) -> list[Value]:
             return [share * reduced.value(part, tree, entries[part], tap) for part, share in enumerate(dy)]
 
-        region.spread(shares, reads=True)
+        region.spread(shares)
 
 
 class _Reduced:
