@@ -11,47 +11,25 @@ import json
 import os
 import statistics
 import time
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 from kernels import PRODUCTS, SHAPES, Layer
 
 from faltung.engine import workers
-from faltung.engine.compile import compile
-from faltung.engine.language import F32, INDEX, Function, pointer
+from faltung.engine.elementwise import code
 from faltung.engine.machine import host
+from faltung.engine.speed import SUMS, TASKS, multiply_adds
 
 ROUNDS, LEAST, WANTED = 9, 0.01, 0.93
-SUMS, TASKS = 16, 64
-"""Independent sums, which hide the latency of a multiply-add; and tasks, as many as a kernel may have."""
 
 
-@cache
 def peak(count):
     """Multiply-adds in registers, ``count`` times ``SUMS`` vectors a task; and how many operations that is in all."""
-    machine = host()
-    lanes = machine.lanes(4)
-    f = Function("peak", y=pointer(F32), count=INDEX, scratch=pointer(F32), first=INDEX, last=INDEX)
-    y, size, _, first, last = f.arguments
-    with f.loop("task", last, first) as task:
-        factor = f.broadcast(f.load(y, 0), lanes)
-        acc = [f.variable(f"acc{n}", float(n), F32.times(lanes)) for n in range(SUMS)]
-        with f.loop("i", size):
-            for total in acc:
-                total.set(f.fma(factor, factor, total.value))
-        total = acc[0].value
-        for other in acc[1:]:
-            total = total + other.value
-        f.store(total, y, task * lanes)
-    code = compile([f], {"peak"}, machine).functions["peak"]
-    sums = np.zeros((TASKS, lanes), np.float32)
+    lanes = host().lanes(4)
+    kernel, sums = code(multiply_adds, np.float32), np.zeros(TASKS * lanes, np.float32)
     work = 2 * TASKS * SUMS * lanes * count
-
-    def run():
-        workers.launch(code, sums.ctypes.data, count, tasks=TASKS, work=work)
-
-    return run, work
+    return (lambda: workers.launch(kernel, sums, count, tasks=TASKS, work=work)), work
 
 
 def seconds(run, threads, repeats):
