@@ -24,7 +24,7 @@ def test_a_launch_is_noted_and_not_done():
         workers.launch(code(doubled, np.float32), x, y, 20, tasks=1, work=20)
     (launch,) = recorder.launches
     assert [buffer.name for buffer in launch.reads] == ["x"]
-    assert launch.writes == [recorder.place(y).buffer]
+    assert launch.writes == (recorder.place(y).buffer,)
     assert launch.tasks == 1
     assert not y.flags.writeable
 

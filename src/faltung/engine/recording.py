@@ -104,20 +104,10 @@ class Launch:
     scratch: int
     node: str
     """The node of the network that it is for."""
-
-    def _places(self, numbers: frozenset[int]) -> list[Buffer]:
-        pairs = enumerate(self.arguments)  # a kernel's scratch, which comes behind them, is nobody's
-        return [place.buffer for n, place in pairs if n in numbers and isinstance(place, Place)]
-
-    @property
-    def reads(self) -> list[Buffer]:
-        """What the kernel may read."""
-        return self._places(self.function.effects[0])
-
-    @property
-    def writes(self) -> list[Buffer]:
-        """What it may write."""
-        return self._places(self.function.effects[1])
+    reads: tuple[Buffer, ...]
+    """What the kernel may read."""
+    writes: tuple[Buffer, ...]
+    """What it may write."""
 
 
 class Recorder:
@@ -141,9 +131,13 @@ class Recorder:
 
     def launch(self, function: Any, arguments: tuple[Any, ...], tasks: int, work: float, scratch: int) -> None:
         """Note a launch."""
-        places = [kind is ctypes.c_void_p for kind in function.argtypes]
-        noted = tuple(self._argument(*pair) for pair in zip(arguments, places, strict=False))
-        self.launches.append(Launch(function, noted, tasks, work, scratch, node()))
+        pairs = zip(arguments, function.argtypes, strict=False)
+        noted = tuple(self._argument(argument, kind is ctypes.c_void_p) for argument, kind in pairs)
+        reads, writes = (
+            tuple(place.buffer for n, place in enumerate(noted) if n in touched and isinstance(place, Place))
+            for touched in function.effects
+        )
+        self.launches.append(Launch(function, noted, tasks, work, scratch, node(), reads, writes))
 
     def place(self, array: Array) -> Place:
         """Where an array lies."""

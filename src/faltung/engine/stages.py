@@ -12,7 +12,7 @@ So a deep program is a list of stages, and what an example leaves for a later st
 of all additions follows from the sizes, never from the number of workers.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,29 +141,25 @@ def order(launches: Sequence[Launch]) -> Order:
     return Order([deep.get(s, []) for s in range(count)], [once.get(s, []) for s in range(count)], own)
 
 
-def _is_deep(launch: Launch, own: frozenset[int] | set[int]) -> bool:
-    touched = (*launch.reads, *launch.writes)
-    adds = any(buffer.kind == "sums" for buffer in launch.writes)
-    grows = any(isinstance(argument, Later) and argument.each for argument in launch.arguments)
-    return adds or grows or any(buffer.address in own for buffer in touched)
+def _is_deep(launch: Launch, own: Collection[int]) -> bool:
+    """Does a launch see or make what belongs to examples, or add to sums?"""
+    if any(buffer.kind == "sums" for buffer in launch.writes):
+        return True
+    if any(buffer.address in own for buffer in launch.reads) or any(buffer.address in own for buffer in launch.writes):
+        return True
+    return any(isinstance(argument, Later) and argument.each for argument in launch.arguments)
 
 
 def _per_example(launches: Sequence[Launch]) -> frozenset[int]:
     """The buffers that belong to examples: inputs, and what launches write that touch such buffers."""
-    own: set[int] = set()
-    for launch in launches:
-        own |= {buffer.address for buffer in (*launch.reads, *launch.writes) if buffer.kind == "input"}
-    while True:
-        more = {
-            buffer.address
-            for launch in launches
-            if _is_deep(launch, own)
-            for buffer in launch.writes
-            if buffer.kind == "memory"
-        }
-        if more <= own:
-            return frozenset(own)
-        own |= more
+    own = {buffer.address for launch in launches for buffer in launch.reads if buffer.kind == "input"}
+    known = -1
+    while len(own) > known:  # a launch may write to what a later one tells to belong to examples
+        known = len(own)
+        for launch in launches:
+            if _is_deep(launch, own):
+                own.update(buffer.address for buffer in launch.writes if buffer.kind == "memory")
+    return frozenset(own)
 
 
 def deep(recordings: Sequence[Recorded], examples: int, share: int) -> Planned:
