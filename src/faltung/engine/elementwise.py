@@ -80,10 +80,17 @@ def sweep(f: Function, count: Value, lanes: int, body: Callable[[Value, Value | 
     vectors(f, count, lanes)(body)
 
 
-def elementwise(kind: Type, inputs: int, body: Callable[..., Sequence[Value]], outputs: int = 1) -> Function:
+class Elementwise(Function):
+    """A function of ``elementwise``, which remembers by what rule its outputs follow from its inputs."""
+
+    rule: Callable[..., Sequence[Value]]
+
+
+def elementwise(kind: Type, inputs: int, body: Callable[..., Sequence[Value]], outputs: int = 1) -> Elementwise:
     """y0[i], y1[i], ... = body(x0[i], x1[i], ...) for all i below count. Outputs may lie where inputs lie."""
     names = [*(f"x{n}" for n in range(inputs)), *(f"y{n}" for n in range(outputs))]
-    f = Function("elementwise", **dict.fromkeys(names, pointer(kind)), count=INDEX, **TASK)
+    f = Elementwise("elementwise", **dict.fromkeys(names, pointer(kind)), count=INDEX, **TASK)
+    f.rule = body
     *arrays, count, _, first, last = f.arguments
     with f.loop("task", last, first) as task:
         begin = (task * BLOCK).named("begin")

@@ -83,7 +83,8 @@ def summary(planned: Planned) -> dict[str, str]:
 
 def nodes(planned: Planned) -> list[str]:
     """The nodes that have kernels, in the order of their first calls."""
-    return list(dict.fromkeys(call.launch.node for _, _, calls, _ in _jobs(planned) for call in calls))
+    found = (call.launch.node.split(" + ") for _, _, calls, _ in _jobs(planned) for call in calls)
+    return list(dict.fromkeys(node for fused in found for node in fused))
 
 
 def listing(planned: Planned, node: str) -> str:
@@ -91,7 +92,7 @@ def listing(planned: Planned, node: str) -> str:
     functions: dict[str, Function] = {}
     for _, _, calls, _ in _jobs(planned):
         for call in calls:
-            if call.launch.node == node:
+            if node in call.launch.node.split(" + "):
                 functions |= {text(f): f for f in call.launch.function.write()}
     return "\n".join(functions)
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from faltung.elements.element import Array, Run
 from faltung.engine import arena
+from faltung.engine.fusion import fused
 from faltung.engine.machine import host
 from faltung.engine.recording import Later, NotRecordedError, recording
 from faltung.engine.stages import OF_EXAMPLES, Planned, Recorded, deep, flat, order, packed
@@ -66,7 +67,7 @@ class Task:
                 raise NotRecordedError(str(error)) from error
             places = {name: recorder.place(array) for name, array in results.items()}
         shapes = {name: (array.shape, array.dtype) for name, array in results.items()}
-        return Recorded(examples, tuple(recorder.launches), places), shapes
+        return Recorded(examples, fused(recorder.launches, places.values()), places), shapes
 
 
 def later(run: Run) -> Run:

@@ -39,7 +39,19 @@ CHECKSUM = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdi
 def recalled(
     write: Callable[..., Sequence[Function]], machine: Machine, *settings: Any, public: frozenset[str] = ALL
 ) -> Code:
-    """``compile(write(machine, *settings), public, machine)``; ``write`` depends on nothing else."""
+    """``compile(write(machine, *settings), public, machine)``; ``write`` depends on nothing else.
+
+    The functions remember their ``recipe``: write, machine and settings.
+    """
+    code = _recalled(write, machine, settings, public)
+    for function in code.functions.values():
+        function.recipe = write, machine, settings  # pyright: ignore[reportFunctionMemberAccess] -- of ctypes
+    return code
+
+
+def _recalled(
+    write: Callable[..., Sequence[Function]], machine: Machine, settings: tuple[Any, ...], public: frozenset[str]
+) -> Code:
     try:
         recipe = told((write, tuple(sorted(public)), settings))
     except TypeError:

@@ -17,7 +17,8 @@ from faltung.engine.language import INDEX, Function, Type, Value
 def row_kernel(name: str, **arguments: Type) -> Function:
     """A function with these arguments, then the number of rows, their length, and what belongs to a task."""
     sizes = dict.fromkeys(["rows", "length", "band"], INDEX)
-    return Function(name, **arguments, **sizes, **TASK)
+    scratch = {"scratch": arguments.pop("scratch", TASK["scratch"])}
+    return Function(name, **arguments, **sizes, **TASK | scratch)
 
 
 def row_length(f: Function) -> Value:
@@ -64,7 +65,11 @@ def _gathered(
     return held.value
 
 
-def launch(function: Callable[..., None], *arguments: Any, rows: int, length: int, band: int | None = None) -> None:
-    """Run a ``row_kernel``; ``band`` rows are a task."""
+def launch(
+    function: Callable[..., None], *arguments: Any, rows: int, length: int, band: int | None = None, scratch: int = 0
+) -> None:
+    """Run a ``row_kernel``; ``band`` rows are a task, and so many bytes its scratch."""
     band = band or max(1, BLOCK // max(length, 1))
-    workers.launch(function, *arguments, rows, length, band, tasks=-(-rows // band), work=COST * rows * length)
+    workers.launch(
+        function, *arguments, rows, length, band, tasks=-(-rows // band), work=COST * rows * length, scratch=scratch
+    )

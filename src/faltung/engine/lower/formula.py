@@ -62,24 +62,13 @@ FACTORS = 4
 """Whole powers of at most so many factors are products: the most that stay within 4 ulp, also of 1 / x."""
 
 
-def supported(node: Node) -> bool:
-    """Have all functions of a tree a kernel?"""
-    match node:
-        case Apply(function, arguments):
-            return function in FUNCTIONS and all(map(supported, arguments))
-        case Reduce(_, body):
-            return supported(body)
-        case _:
-            return True
-
-
 def translate(f: Function, kind: Type, node: Node, known: dict[Node, Value]) -> Value:
     """The value of a tree, as statements of f.
 
     Args:
         f: the function that is being written.
         kind: of the numbers, f32 or f64, as many lanes as the values that are known.
-        node: the tree, ``supported``.
+        node: the tree.
         known: the value of Name("x"), and of whatever else has been computed before, such as the reductions of a
             window. What is computed on the way is added, so that it is computed once.
     """

@@ -27,13 +27,11 @@ from faltung.engine.bands import Places, numbers
 from faltung.engine.channels import period
 from faltung.engine.elementwise import COST, code
 from faltung.engine.language import I8, I32
-from faltung.engine.lower.formula import supported
 from faltung.engine.lower.pointwise import no_gradient
 from faltung.engine.lower.reductions import Aggregated
 from faltung.engine.machine import Machine, host
 from faltung.engine.pool import Aggregate
 from faltung.engine.regions import Axis, Regions
-from faltung.formula import Formula
 from faltung.geometry import per_axis
 
 
@@ -143,8 +141,7 @@ def _aggregate(element: Pooling, rank: int) -> Aggregate | None:
         case LpPool():
             return Norm(float(element.p))
         case Pool(g=str(g), derivative=str(derivative)):
-            trees = Formula(g, "aggregate").tree, Formula(derivative, "entries").tree
-            return Aggregated(g, derivative) if all(map(supported, trees)) else None
+            return Aggregated(g, derivative)
     return None
 
 

@@ -20,7 +20,7 @@ from faltung.engine.elementwise import code, vectors
 from faltung.engine.language import Function, Type, Value, pointer
 from faltung.engine.lower.pointwise import no_gradient
 from faltung.engine.mathematics import decay, exp, log
-from faltung.engine.rows import each_row, largest, launch, row_kernel, row_length, summed
+from faltung.engine.rows import each_band, each_row, largest, launch, row_kernel, row_length, summed
 
 
 def softmax(kind: Type) -> Function:
@@ -63,15 +63,23 @@ def softmax_back(kind: Type) -> Function:
 
 
 def log_softmax(kind: Type) -> Function:
-    """y[c] = x[c] - most - log(sum over k of exp(x[k] - most))."""
-    f = row_kernel("log_softmax", x=pointer(kind), y=pointer(kind))
-    length = row_length(f)
-    visit = vectors(f, length, kind.lanes)
-    with each_row(f) as row:
-        x, y = (f.at(array, row * length) for array in f.arguments[:2])
-        most = largest(f, kind, visit, lambda i, mask: f.load(x, i, kind.lanes, mask))
-        size = log(summed(f, kind, visit, lambda i, mask: decay(most - f.load(x, i, kind.lanes, mask))))
-        visit(lambda i, mask: f.store(f.load(x, i, kind.lanes, mask) - most - size, y, i, mask))
+    """y[c] = x[c] - most - log(sum over k of exp(x[k] - most)); the logarithms of some rows are taken side by side."""
+    f = row_kernel("log_softmax", x=pointer(kind), y=pointer(kind), scratch=pointer(kind))
+    x, y, *_, scratch, _, _ = f.arguments
+    length, lanes, sums = row_length(f), kind.lanes, f.at(scratch, kind.lanes)
+    visit = vectors(f, length, lanes)
+    with each_band(f) as (_, begin, end), f.loop("some", end, begin, step=lanes) as some:
+        rows = f.min(end - some, lanes).named("rows")
+        with f.loop("row", rows) as row:
+            here = f.at(x, (some + row) * length)
+            most = largest(f, kind, visit, lambda i, mask: f.load(here, i, lanes, mask))
+            f.store(most, scratch, row)
+            f.store(summed(f, kind, visit, lambda i, mask: decay(most - f.load(here, i, lanes, mask))), sums, row)
+        f.store(log(f.load(sums, 0, lanes)), sums)
+        with f.loop("row", rows) as row:
+            source, target = (f.at(array, (some + row) * length) for array in (x, y))
+            below, size = f.load(scratch, row), f.load(sums, row)
+            visit(lambda i, mask: f.store(f.load(source, i, lanes, mask) - below - size, target, i, mask))
     return f
 
 
@@ -96,7 +104,7 @@ def _run(kernel: Callable[[Type], Function], *arrays: Array) -> Array:
     """The kernel's output, which has the shape of its inputs."""
     x, *others = map(np.ascontiguousarray, arrays)
     y = arena.empty(x.shape, x.dtype)
-    launch(code(kernel, x.dtype), x, *others, y, rows=x.size // x.shape[-1], length=x.shape[-1])
+    launch(code(kernel, x.dtype), x, *others, y, rows=x.size // x.shape[-1], length=x.shape[-1], scratch=2 * arena.LINE)
     return y
 
 
