@@ -36,6 +36,7 @@ AWAKE = 200e-6
 
 PATIENCE = 4
 """The word of a post that says after how many looks without a job the worker goes."""
+FOREVER = 1 << 62
 
 
 class _Worker:
@@ -164,7 +165,14 @@ def perform(jobs: int, many: int, numbers: int, work: float, scratch: int) -> No
         helpers = min(threads - 1, len(team.posts))
     size = -(-scratch // arena.LINE) * arena.LINE
     memory = arena.scratch(size * (helpers + 1))
-    dispatch.perform(jobs, many, numbers, team.place, team.posts, helpers, memory.address, size)
+    posts = [worker.post for worker in team.workers[:helpers]]
+    for post in posts:  # who has done its share of a long job waits for the next one, and does not go to sleep
+        post[PATIENCE] = FOREVER
+    try:
+        dispatch.perform(jobs, many, numbers, team.place, team.posts, helpers, memory.address, size)
+    finally:
+        for post in posts:
+            post[PATIENCE] = _patience()
 
 
 def _number(argument: Any) -> Any:
