@@ -18,7 +18,9 @@ from faltung.engine import arena, boxes, compile, depthwise, interpreter, launch
 from faltung.engine.correlate import Rows
 from faltung.engine.language import F32, F64
 from faltung.engine.launch import Axis
-from faltung.engine.lower.conv import LOWERINGS, _checked, convolution_of
+from faltung.engine.lower import conv as lower_conv
+from faltung.engine.lower import convolution
+from faltung.engine.lower.conv import LOWERINGS
 from faltung.engine.machine import Machine, host
 from guard import guarded
 from lowered import FLOATS, compare, machines
@@ -29,7 +31,8 @@ SAME = {"kernel": 3, "padding": "same"}
 @contextmanager
 def on(machine: Machine) -> Iterator[None]:
     """Kernels and plans within are made for this machine."""
-    caches = (launch.separate, launch.separate_summer, launch.summer, convolution_of, _checked)
+    caches = [value for module in (launch, lower_conv, convolution) for value in vars(module).values()]
+    caches = [value for value in caches if hasattr(value, "cache_clear") and value is not host]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "host", lambda name=None: machine)
         for cached in caches:

@@ -1,5 +1,6 @@
 """Programs: a network run without Python between its elements gives what its elements give one after the other."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from faltung.elements import (
     Sigmoid,
     SquaredError,
     Sum,
+    Tanh,
 )
 from faltung.engine import plan, programs, stages
 from faltung.engine.compile import counters
@@ -258,6 +260,20 @@ for network in works.values():
     }  # fmt: skip
     assert len(said) == 1
     assert len(next(iter(said)).splitlines()) == 12
+
+
+def test_a_program_keeps_all_machine_code_that_it_calls():
+    from faltung.engine import compile, elementwise, launch, perform
+
+    network = small()
+    params, x = network.initial(0), random(9, 6, 7, 3).astype(np.float32)
+    before = network.predict(params, x)
+    for cached in (perform.shim, perform.functions, compile._load, elementwise._compiled, launch.convolver):
+        cached.cache_clear()
+    gc.collect()
+    other = Chain(dense=Affine(3), tanh=Tanh()).on((5,))  # whose code may come to lie where the other's was
+    other.predict(other.initial(0), random(9, 5).astype(np.float32))
+    assert np.array_equal(network.predict(params, x), before)
 
 
 # -------------------------------------------------------------------------------------------------------------- orders

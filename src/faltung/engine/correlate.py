@@ -11,9 +11,10 @@ tap takes V loads of weights, P broadcasts of x and P*V fused multiply-adds. Two
 cycle, so P*V >= P + V keeps the multiply-adds busy; 4 cycles of latency ask for P*V >= 8; and P*V + V + 1 registers are
 needed.
 
-Taps of the outer axes that lie in the padding are left out of the loops. Along the row, padding is copied: each row
-between its zeros, 2 passes against taps * outputs. For small images that is a waste, since an eighth of the taps may
-see zeros; there the row runs ``across`` the batch, height and width are the outer axes, and no padding is touched.
+Taps of the outer axes that lie in the padding are left out of the loops. Along the row, tiles that see padding read a
+copy of the row's ends between zeros, the others x itself. For small images zeros are a waste, since an eighth of the
+taps may see them; there the row runs ``across`` the batch, height and width are the outer axes, and no padding is
+touched.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ from faltung.engine.language import INDEX, Function, Type, Value, Variable, poin
 from faltung.engine.machine import Machine
 
 SIZES = (
-    "tasks", "groups", "bands", "band", "depth", "height", "width",  # how the output is cut, and its sizes
+    "tasks", "groups", "bands", "band", "spans", "span", "ranges", "few",  # how the output is cut
+    "depth", "height", "width",  # its size
     "x_depth", "x_height", "x_width",  # the input's sizes
     "d_start", "h_start", "w_start", "d_stride", "h_stride", "d_dilation", "h_dilation", "d_taps", "h_taps",
     "x_example", "x_plane", "x_row", "y_example", "y_plane", "y_row",  # numbers from one to the next
@@ -64,6 +66,11 @@ class Rows:
     """Does the row run across the batch? Then its steps are run-time numbers, and it has one tap."""
 
     @property
+    def ends(self) -> bool:
+        """Are only the ends of a padded row copied? The rest is read in place, where that has the steps of a copy."""
+        return self.padded and self.x_pixel == self.inputs
+
+    @property
     def pixel(self) -> int:
         """Numbers from one pixel of x to the next as tiles see them: padded rows are copies of one group's channels."""
         return self.inputs if self.padded else self.x_pixel
@@ -78,11 +85,18 @@ class Tile:
     pixels: int
     channels: int
     """Inputs in one sweep, so that the weights of a block stay in the L2 cache."""
+    filters: int = 0
+    """Numbers of w from one input to the next, where weights are read in place; 0 where they are packed."""
 
     @property
     def block(self) -> int:
         """Outputs in one block."""
         return self.lanes * self.vectors
+
+    @property
+    def row(self) -> int:
+        """Weights from one input to the next."""
+        return self.filters or self.block
 
 
 def schedule(rows: Rows, outer_taps: int, machine: Machine) -> Tile:
@@ -134,19 +148,22 @@ def tile(rows: Rows, plan: Tile, pixels: int) -> Function:
         most = min(count if count <= 12 else 4, count if rows.across else rows.stride * rows.pixel)
         unroll = max(u for u in range(1, most + 1) if count % u == 0)
         with f.loop("c", count, step=unroll) as c:
-            w_c = f.at(w_tap, c * plan.block)
+            w_c = f.at(w_tap, c * plan.row)
             places = [f.at(x_tap, c + x_step * p) for p in range(pixels)]
             if rows.taps == 1 and not rows.across:  # what the next tile reads
                 for place in places:
                     f.prefetch(place, x_step * pixels)
             for u in range(unroll):
-                weights = [f.load(w_c, u * plan.block + v * lanes, lanes, name="w") for v in vectors]
+                weights = [
+                    f.load(w_c, u * plan.row + v * lanes, lanes, masks[v] if plan.filters else None, name="w")
+                    for v in vectors
+                ]
                 for p in range(pixels):
                     pixel = f.broadcast(f.load(places[p], u, name=f"x{p}"), lanes)
                     for v in vectors:
                         acc[p][v].set(f.fma(pixel, weights[v], acc[p][v].value))
 
-    tap = plan.channels * plan.block
+    tap = _tap(rows, plan)
     joined = rows.dilation == 1 and rows.pixel == plan.channels  # taps and channels side by side: one long sweep
     with f.loop("kd", d_count) as kd:
         x_d, w_d = f.at(x, kd * x_plane), f.at(w, kd * w_plane)
@@ -163,12 +180,18 @@ def tile(rows: Rows, plan: Tile, pixels: int) -> Function:
     return f
 
 
+def _tap(rows: Rows, plan: Tile) -> int:
+    """Weights from one tap to the next."""
+    return rows.inputs * plan.filters if plan.filters else plan.channels * plan.block
+
+
 def correlate(name: str, rows: Rows, plan: Tile, machine: Machine) -> list[Function]:
     """The driver of one call, after the tiles that it uses.
 
-    Arguments: run-time sizes (``SIZES``), x, packed weights, y, bias, a worker's scratch, and
-    the tasks to do. A task is a band of output rows of one plane of one example, for one group of channels; within it,
-    weights of one block of outputs and one sweep of channels serve all pixels of the band before the next.
+    Arguments: run-time sizes (``SIZES``), x, packed weights (or w itself), y, bias, a worker's scratch, and the tasks
+    to do. A task is a band of output rows of one plane of one example, for one group of channels, or of them a span of
+    columns, or a range of blocks of outputs; within it, weights of one block of outputs and one sweep of channels serve
+    all pixels before the next.
     """
     kind = rows.kind
     tiles = {pixels: tile(rows, plan, pixels) for pixels in range(1, plan.pixels + 1)}
@@ -181,46 +204,66 @@ def correlate(name: str, rows: Rows, plan: Tile, machine: Machine) -> list[Funct
     size = {field: f.load(sizes, number, name=field) for number, field in enumerate(SIZES)}
     x_step = size["x_pixel"] if rows.across else f.constant(rows.stride * rows.pixel)
     y_step = size["y_pixel"] if rows.across else f.constant(rows.y_pixel)
-    count = (size["width"] + (plan.pixels - 1)) // plan.pixels
-    base, longer = size["width"] // count, size["width"] % count
-    tap_row = rows.taps * plan.channels * plan.block
+    tap_row = rows.taps * _tap(rows, plan)
     w_plane = size["h_taps"] * tap_row
     sweeps, blocks = rows.inputs // plan.channels, -(-rows.outputs // plan.block)
-    w_sweep = size["d_taps"] * w_plane
     with f.loop("task", last, first) as task:
-        band, rest = task % size["bands"], task // size["bands"]
+        part, rest = task % size["ranges"], task // size["ranges"]
+        span, rest = rest % size["spans"], rest // size["spans"]
+        band, rest = rest % size["bands"], rest // size["bands"]
         d, rest = rest % size["depth"], rest // size["depth"]
         group, n = rest % size["groups"], rest // size["groups"]
-        h_first = band * size["band"]
+        block_first = part * size["few"]
+        block_last = f.min(block_first + size["few"], blocks)
+        h_first, t_first = band * size["band"], span * size["span"]
         h_last = f.min(h_first + size["band"], size["height"])
+        width = f.min(size["width"] - t_first, size["span"])
+        count = (width + (plan.pixels - 1)) // plan.pixels
+        base, longer = width // count, width % count
         d_in, d_low, d_high = inside(f, d, size, "d", "x_depth")
         x_n = f.at(x, n * size["x_example"] + group * rows.inputs)
-        y_d = f.at(y, n * size["y_example"] + d * size["y_plane"] + group * rows.outputs)
+        y_d = f.at(y, n * size["y_example"] + d * size["y_plane"] + t_first * y_step + group * rows.outputs)
+        begin = f.constant(0) if rows.across else size["w_start"] + t_first * rows.stride
+        plane = f.at(x_n, (d_in + d_low * size["d_dilation"]) * size["x_plane"])
+        x_t = t_first * x_step if rows.across else begin * rows.x_pixel
+        own = Source(f.at(plane, x_t), size["x_plane"] * size["d_dilation"], size["x_row"], f.constant(0))
+        source = own
         if rows.padded:
             h_low = f.max(h_first * size["h_stride"] + size["h_start"], 0)
             last_row = (h_last - 1) * size["h_stride"] + size["h_start"] + (size["h_taps"] - 1) * size["h_dilation"]
             rows_read = f.max(f.min(last_row + 1, size["x_height"]) - h_low, 0)
-            x_row = pad(f, rows, size, x_n, scratch, d_in, d_low, d_high, h_low, rows_read, machine)
-            x_n, d_row, d_step, h_origin = scratch, f.constant(0), rows_read * x_row, h_low
-        else:
-            x_n = f.at(x_n, size["w_start"] * rows.x_pixel)
-            x_row, d_step, h_origin = size["x_row"], size["x_plane"] * size["d_dilation"], f.constant(0)
-            d_row = (d_in + d_low * size["d_dilation"]) * size["x_plane"]
-        with f.loop("sweep", sweeps) as sweep, f.loop("block", blocks) as block:
-            w_block = f.at(w, ((group * blocks + block) * sweeps + sweep) * w_sweep + d_low * w_plane)
+            span_size = size | {"width": width, "w_start": begin}
+            reach = (plan.pixels - 1) * rows.stride + (rows.taps - 1) * rows.dilation if rows.ends else None
+            x_row = pad(f, rows, span_size, x_n, scratch, d_in, d_low, d_high, h_low, rows_read, machine, reach)
+            source = Source(scratch, rows_read * x_row, x_row, h_low)
+        with f.loop("sweep", sweeps) as sweep, f.loop("block", block_last, block_first) as block:
+            if plan.filters:
+                w_first = group * rows.outputs + block * plan.block + sweep * (plan.channels * plan.filters)
+            else:
+                w_first = ((group * blocks + block) * sweeps + sweep) * (size["d_taps"] * w_plane)
+            w_block = f.at(w, w_first + d_low * w_plane)
             outputs = f.constant(rows.outputs) - block * plan.block
             bias_block = f.at(bias, group * rows.outputs + block * plan.block)
             with f.loop("h", h_last, h_first) as h:
                 h_in, h_low, h_high = inside(f, h, size, "h", "x_height")
-                row = d_row + (h_in + h_low * size["h_dilation"] - h_origin) * x_row
-                x_h = f.at(x_n, row + sweep * plan.channels)
+                h_in = h_in + h_low * size["h_dilation"]
                 w_h = f.at(w_block, h_low * tap_row)
                 y_h = f.at(y_d, h * size["y_row"] + block * plan.block)
-                outer = (d_high - d_low, h_high - h_low, d_step, x_row * size["h_dilation"], w_plane, outputs)
                 at = f.variable("at", 0)
                 with f.loop("tile", count) as number:
                     pixels = base + f.select(number < longer, f.constant(1), f.constant(0))
-                    x_t, y_t = f.at(x_h, at.value * x_step), f.at(y_h, at.value * y_step)
+                    y_t = f.at(y_h, at.value * y_step)
+                    offset = sweep * plan.channels + at.value * x_step
+                    x_t, x_plane, x_row = source.at(f, h_in, offset)
+                    if rows.ends:
+                        column = begin + at.value * rows.stride
+                        far = column + (pixels - 1) * rows.stride + (rows.taps - 1) * rows.dilation
+                        seen = [f.variable("seen", value) for value in (x_t, x_plane, x_row)]
+                        with f.where(column >= 0), f.where(far < size["x_width"]):
+                            for variable, value in zip(seen, own.at(f, h_in, offset), strict=True):
+                                variable.set(value)
+                        x_t, x_plane, x_row = (variable.value for variable in seen)
+                    outer = (d_high - d_low, h_high - h_low, x_plane, x_row * size["h_dilation"], w_plane, outputs)
                     for wanted, function in tiles.items():
                         with f.where(pixels.equal(wanted)):
                             with f.where(f.op("equal", sweep, 0)):
@@ -229,6 +272,20 @@ def correlate(name: str, rows: Rows, plan: Tile, machine: Machine) -> list[Funct
                                 f.call(function, x_t, w_h, y_t, y_t, y_step, x_step, y_step, *outer)
                     at.set(at.value + pixels)
     return [*tiles.values(), f]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where tiles read: row ``first`` of the first plane that a tap sees, and the numbers to the next plane and row."""
+
+    place: Value
+    plane: Value
+    row: Value
+    first: Value
+
+    def at(self, f: Function, h: Value, offset: Value) -> tuple[Value, Value, Value]:
+        """A place in row h, and the numbers to the next plane and row."""
+        return f.at(self.place, (h - self.first) * self.row + offset), self.plane, self.row
 
 
 def inside(f: Function, at: Value, size: dict[str, Value], axis: str, extent: str) -> tuple[Value, Value, Value]:
@@ -243,32 +300,39 @@ def inside(f: Function, at: Value, size: dict[str, Value], axis: str, extent: st
 
 def pad(
     f: Function, rows: Rows, size: dict[str, Value], x: Value, target: Value, d_in: Value, d_low: Value, d_high: Value,
-    h_low: Value, count: Value, machine: Machine,
+    h_low: Value, count: Value, machine: Machine, reach: int | None = None,
 ) -> Value:  # fmt: skip
     """Copy ``count`` rows from h_low on of each plane that a tap sees, each between the zeros of its padding; one
     group's channels only.
 
+    Where the ``reach`` of a tile is told, only what tiles read that see padding: what lies so close to it.
     Returns how many numbers one copied row has; planes lie ``count`` rows apart.
     """
     lanes = machine.lanes(rows.kind.size)
     width = (size["width"] - 1) * rows.stride + (rows.taps - 1) * rows.dilation + 1
     before, skipped = f.min(f.max(f.constant(0) - size["w_start"], 0), width), f.max(size["w_start"], 0)
-    middle = f.max(f.min(width - before, size["x_width"] - skipped), 0)
-    row, begin, end = (pixels * rows.inputs for pixels in (width, before, before + middle))
+    end = before + f.max(f.min(width - before, size["x_width"] - skipped), 0)
+    parts = [(before, end)]
+    if reach is not None:
+        left = f.min(before + f.select(before > 0, f.constant(reach), f.constant(0)), end)
+        right = f.select(end < width, f.max(before - skipped + size["x_width"] - reach, left), end)
+        parts = [(before, left), (right, end)]
     with f.loop("kd", d_high - d_low) as kd:
         plane = f.at(x, (d_in + (d_low + kd) * size["d_dilation"]) * size["x_plane"])
         with f.loop("h", count) as h:
-            to = f.at(target, (kd * count + h) * row)
-            source = f.at(plane, (h_low + h) * size["x_row"] + skipped * rows.x_pixel)
-            zero(f, rows.kind, to, begin, lanes)
-            if rows.x_pixel == rows.inputs:
-                copy(f, rows.kind, f.at(to, begin), source, end - begin, lanes)
-            else:
-                with f.loop("t", middle) as t:
-                    pixel = f.at(to, (before + t) * rows.inputs)
-                    copy(f, rows.kind, pixel, f.at(source, t * rows.x_pixel), f.constant(rows.inputs), lanes)
-            zero(f, rows.kind, f.at(to, end), row - end, lanes)
-    return row
+            to = f.at(target, (kd * count + h) * (width * rows.inputs))
+            source = f.at(plane, (h_low + h) * size["x_row"] + (skipped - before) * rows.x_pixel)
+            zero(f, rows.kind, to, before * rows.inputs, lanes)
+            for begin, stop in parts:
+                if rows.x_pixel == rows.inputs:
+                    behind, many = begin * rows.inputs, (stop - begin) * rows.inputs
+                    copy(f, rows.kind, f.at(to, behind), f.at(source, behind), many, lanes)
+                else:
+                    with f.loop("t", stop, begin) as t:
+                        pixel = f.at(to, t * rows.inputs)
+                        copy(f, rows.kind, pixel, f.at(source, t * rows.x_pixel), f.constant(rows.inputs), lanes)
+            zero(f, rows.kind, f.at(to, end * rows.inputs), (width - end) * rows.inputs, lanes)
+    return width * rows.inputs
 
 
 def copy(f: Function, kind: Type, target: Value, source: Value, count: Value, lanes: int) -> None:

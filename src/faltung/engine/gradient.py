@@ -9,7 +9,7 @@ loops, so padding costs nothing.
 
 A task has a piece of the sums, a range of inputs and a range of blocks of outputs, that stays in the L2 cache while the
 pixels of a slice of examples pass by, a chunk at a time; and the chunk stays in the L2 cache until all of the piece has
-seen it. Each slice has sums of its own.
+seen it. Each slice of examples, or of the rows and columns of one, has sums of its own.
 
 Where channels are few, the taps of a row and their channels, side by side in memory, are the inputs (``joined``); they
 are read from a copy of the padded row. And where a vector cannot be loaded in part, dy is copied with zeros behind its
@@ -103,7 +103,7 @@ def cut(rows: Rows, plan: Sums, outer: int, pixels: tuple[int, int, int], wanted
     few = even(blocks, few)
     pixel = rows.kind.size * (rows.stride * min(wide, rows.inputs) + few * plan.block)
     most = max(1, room // pixel)
-    span = width if plan.joined else even(width, most)
+    span = even(width, most)
     band = even(height, max(1, most // width))
     return Cut(even(examples, max(1, most // (height * width))), band, span, few, wide)
 
@@ -166,25 +166,28 @@ def tile(rows: Rows, plan: Sums, inputs: int) -> Function:
 def gradient(name: str, rows: Rows, plan: Sums, machine: Machine) -> list[Function]:
     """The driver, after the tiles that it uses.
 
-    Arguments: run-time sizes (``SIZES``), x, dy, packed sums, all examples and those in a slice, the numbers of a
-    ``Cut``, whether sums begin at 0, a worker's scratch, and the tasks to do. Sums lie as [slice][group of
-    channels][block of outputs][outer taps][tap][input][output in the block].
+    Arguments: run-time sizes (``SIZES``), x, dy, packed sums, all examples, those in a slice and its rows and columns,
+    the numbers of a ``Cut``, whether sums begin at 0, a worker's scratch, and the tasks to do. Sums lie as
+    [slice][group of channels][block of outputs][outer taps][tap][input][output in the block].
     """
     kind, count = rows.kind, inputs(rows, plan)
     tiles = {r: tile(rows, plan, r) for r in sorted({plan.inputs, count % plan.inputs} - {0})}
     f = Function(
         name,
         sizes=pointer(INDEX), x=pointer(kind), dy=pointer(kind), sums=pointer(kind), examples=INDEX, share=INDEX,
-        together=INDEX, band=INDEX, span=INDEX, few=INDEX, wide=INDEX, fresh=INDEX,
+        tall=INDEX, long=INDEX, together=INDEX, band=INDEX, span=INDEX, few=INDEX, wide=INDEX, fresh=INDEX,
         scratch=pointer(kind), first=INDEX, last=INDEX,
     )  # fmt: skip
-    sizes, x, dy, sums, examples, share, together, band, span, few, wide, fresh, scratch, first, last = f.arguments
+    sizes, x, dy, sums, examples, share, tall, long, together, band, span, few, wide, fresh, *rest = f.arguments
+    scratch, first, last = rest
     size = {field: f.load(sizes, number, name=field) for number, field in enumerate(SIZES)}
     blocks = -(-rows.outputs // plan.block)
     taps = size["d_taps"] * size["h_taps"] * (1 if plan.joined else rows.taps)
     behind = together * band * span * plan.block if plan.copied else 0
     tap_row = rows.taps * rows.inputs * plan.block
     ranges, widths = (few + (blocks - 1)) // few, (wide + (count - 1)) // wide
+    columns = (size["width"] + (long - 1)) // long
+    parts = (size["height"] + (tall - 1)) // tall * columns
 
     def ahead(example: Value, row: Value, pixel: int) -> Value:
         """From a chunk to the next."""
@@ -201,15 +204,18 @@ def gradient(name: str, rows: Rows, plan: Sums, machine: Machine) -> list[Functi
         dw = f.at(sums, (part * size["groups"] + group) * (taps * (blocks * count * plan.block)))
         with f.where(fresh > 0), f.loop("tap", taps * block_last, taps * block_first) as tap:
             zero(f, kind, f.at(dw, (tap * count + low) * plan.block), (high - low) * plan.block, plan.lanes)
-        begin, stop = part * share, f.min(part * share + share, examples)
+        begin = part // parts * share
+        stop = f.min(begin + share, examples)
+        h_begin, t_begin = part % parts // columns * tall, part % columns * long
+        h_stop, t_stop = f.min(h_begin + tall, size["height"]), f.min(t_begin + long, size["width"])
         with (
             f.loop("box", (stop - begin + together - 1) // together) as box,
             f.loop("d", size["depth"]) as d,
-            f.loop("rows", (size["height"] + band - 1) // band) as h_number,
-            f.loop("columns", (size["width"] + span - 1) // span) as t_number,
+            f.loop("rows", (h_stop - h_begin + band - 1) // band) as h_number,
+            f.loop("columns", (t_stop - t_begin + span - 1) // span) as t_number,
         ):
-            n, h, t = begin + box * together, h_number * band, t_number * span
-            h_last, t_last = f.min(h + band, size["height"]), f.min(t + span, size["width"])
+            n, h, t = begin + box * together, h_begin + h_number * band, t_begin + t_number * span
+            h_last, t_last = f.min(h + band, h_stop), f.min(t + span, t_stop)
             chunk = Chunk(f.min(stop - n, together), h, h_last, t, t_last)
             x_n = f.at(x, n * size["x_example"] + group * rows.inputs)
             dy_n = n * size["y_example"] + d * size["y_plane"] + h * size["y_row"] + t * rows.y_pixel
@@ -259,12 +265,13 @@ def _padded(
     first = f.max(chunk.h * size["h_stride"] + size["h_start"], 0)
     end = (chunk.h_last - 1) * size["h_stride"] + size["h_start"] + (size["h_taps"] - 1) * size["h_dilation"] + 1
     count = f.max(f.min(end, size["x_height"]) - first, 0)
-    row = ((size["width"] - 1) * rows.stride + rows.taps) * rows.x_pixel
+    columns = size | {"width": chunk.t_last - chunk.t, "w_start": size["w_start"] + chunk.t * rows.stride}
+    row = ((columns["width"] - 1) * rows.stride + rows.taps) * rows.x_pixel
     zero_, one = f.constant(0), f.constant(1)
     with f.loop("n", chunk.examples) as n:
         to = f.at(target, n * (count * row))
-        pad(f, rows, size, f.at(x.place, n * x.example), to, zero_, zero_, one, first, count, machine)
-    return Pixels(target, count * row, row, first)
+        pad(f, rows, columns, f.at(x.place, n * x.example), to, zero_, zero_, one, first, count, machine)
+    return Pixels(f.at(target, -(chunk.t * (rows.stride * rows.x_pixel))), count * row, row, first)
 
 
 def _copied(f: Function, rows: Rows, plan: Sums, dy: Pixels, target: Value, chunk: Chunk, left: Value) -> Pixels:

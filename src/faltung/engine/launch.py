@@ -4,8 +4,8 @@ Everything here speaks of three axes (those that are missing have size 1), and o
 behind its first number. What follows from the sizes is found once, so that a call costs no more than its launches.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import astuple, dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from faltung.engine import arena, boxes, correlate, depthwise, pack, workers
 from faltung.engine import gradient as gradients
 from faltung.engine.compile import Code
-from faltung.engine.correlate import SIZES, Rows
+from faltung.engine.correlate import SIZES, Rows, Tile
 from faltung.engine.language import Function
 from faltung.engine.machine import Machine, host
 from faltung.engine.recall import recalled
@@ -28,6 +28,12 @@ SLICES = 8
 """So many tasks a gradient falls into, if it can: slices of examples with sums of their own, and ranges of outputs."""
 SUMS = 4 << 20
 """Bytes of partial sums from which on slices are fewer."""
+PIXELS = 128
+"""Where examples are few, slices are parts of an example of at least so many pixels."""
+TILES = 4
+"""So many tiles of a row at least make a task."""
+PACKED = 9
+"""From so many tiles on it pays to pack the weights."""
 
 
 @dataclass(frozen=True)
@@ -70,23 +76,22 @@ class Taps:
 
 
 @cache
-def convolver(rows: Rows, outer: int, machine: str | None = None) -> tuple[correlate.Tile, Code]:
-    """The code that convolves such rows, with ``outer`` taps in the outer axes, and packs weights for it."""
-    here = host(machine)
-    tile = correlate.schedule(rows, outer, here)
-    return tile, recalled(_convolver, here, rows, tile, public=frozenset({"correlate", "pack"}))
+def convolver(rows: Rows, tile: Tile, machine: Machine) -> Code:
+    """The code that convolves such rows, and packs weights for it where they are not read in place."""
+    public = frozenset({"correlate"} if tile.filters else {"correlate", "pack"})
+    return recalled(_convolver, machine, rows, tile, public=public)
 
 
-def _convolver(machine: Machine, rows: Rows, tile: correlate.Tile) -> list[Function]:
-    return [*correlate.correlate("correlate", rows, tile, machine), pack.pack("pack", rows, tile)]
+def _convolver(machine: Machine, rows: Rows, tile: Tile) -> list[Function]:
+    functions = correlate.correlate("correlate", rows, tile, machine)
+    return functions if tile.filters else [*functions, pack.pack("pack", rows, tile)]
 
 
 @cache
-def summer(rows: Rows, machine: str | None = None) -> tuple[gradients.Sums, Code]:
+def summer(rows: Rows, machine: Machine) -> tuple[gradients.Sums, Code]:
     """The code that sums the gradient over such rows, and puts it in order."""
-    here = host(machine)
-    plan = gradients.schedule(rows, here)
-    return plan, recalled(_summer, here, rows, plan, public=frozenset({"gradient", "unpack"}))
+    plan = gradients.schedule(rows, machine)
+    return plan, recalled(_summer, machine, rows, plan, public=frozenset({"gradient", "unpack"}))
 
 
 def _summer(machine: Machine, rows: Rows, plan: gradients.Sums) -> list[Function]:
@@ -94,10 +99,9 @@ def _summer(machine: Machine, rows: Rows, plan: gradients.Sums) -> list[Function
 
 
 @cache
-def separate(rows: Rows, machine: str | None = None) -> Code:
+def separate(rows: Rows, machine: Machine) -> Code:
     """The code that convolves such rows where every channel goes by itself."""
-    here = host(machine)
-    return recalled(_separate, here, rows)
+    return recalled(_separate, machine, rows)
 
 
 def _separate(machine: Machine, rows: Rows) -> list[Function]:
@@ -105,10 +109,9 @@ def _separate(machine: Machine, rows: Rows) -> list[Function]:
 
 
 @cache
-def separate_summer(rows: Rows, h_taps: int, machine: str | None = None) -> Code:
+def separate_summer(rows: Rows, h_taps: int, machine: Machine) -> Code:
     """The code that sums the gradient over such rows where every channel goes by itself."""
-    here = host(machine)
-    return recalled(_separate_summer, here, rows, h_taps)
+    return recalled(_separate_summer, machine, rows, h_taps)
 
 
 def _separate_summer(machine: Machine, rows: Rows, h_taps: int) -> list[Function]:
@@ -137,54 +140,60 @@ class Call:
         if self.rows.depthwise:
             numbers, count, scratch = self._boxes
             workers.launch(
-                separate(self.rows).functions["correlate"], numbers, x, w, y, start, *self._steps[2:5],
+                separate(self.rows, host()).functions["correlate"], numbers, x, w, y, start, *self._steps[2:5],
                 tasks=count, work=self._work, scratch=scratch,
             )  # fmt: skip
             return
         functions, blocks, count = self._convolver
-        packed = arena.empty((count,), self._dtype)
-        workers.launch(functions["pack"], w, packed, *self._steps, tasks=blocks, work=count)
-        numbers, scratch = self._sizes
+        if not self.tile.filters:
+            packed = arena.empty((count,), self._dtype)
+            workers.launch(functions["pack"], w, packed, *self._steps, tasks=blocks, work=count)
+            w = packed, 0
+        numbers, tasks, scratch = self._sizes
         workers.launch(
-            functions["correlate"], numbers, x, packed, y, start, tasks=int(numbers[0]), work=self._work,
-            scratch=scratch,
+            functions["correlate"], numbers, x, w, y, start, tasks=tasks, work=self._work, scratch=scratch,
         )  # fmt: skip
 
     @cached_property
-    def slices(self) -> tuple[int, int]:
-        """How many slices a gradient falls into, and how many examples (boxes, where channels go by themselves) each.
-
-        There are fewer where the sums would be large.
-        """
+    def slices(self) -> int:
+        """How many slices a gradient falls into. There are fewer where the sums would be large."""
         if self.rows.depthwise:
-            examples, most = self._boxes[1], SLICES
-        else:
-            examples, most = self.examples, SUMS // (self._summer[2] * self.rows.kind.size)
-        share = -(-examples // max(1, min(examples, SLICES, most)))
-        return -(-examples // share), share
+            boxes = self._boxes[1]
+            return -(-boxes // -(-boxes // SLICES))
+        return self._slices[0]
+
+    @cached_property
+    def _slices(self) -> tuple[int, int, int, int]:
+        """The slices, and the examples, rows and columns of each: examples fall into parts where they are few."""
+        _, h, w = self.axes
+        most = max(1, min(SLICES, SUMS // (self._summer[2] * self.rows.kind.size)))
+        share, high, wide = -(-self.examples // most), h.output, w.output
+        parts = min(most // self.examples, h.output * w.output // PIXELS)
+        if parts > 1:
+            high = -(-h.output // parts)
+            wide = -(-w.output // max(1, parts // h.output))
+        return -(-self.examples // share) * -(-h.output // high) * -(-w.output // wide), share, high, wide
 
     def sums(self, slices: int) -> Array:
         """Memory for the sums of so many slices."""
         count = self._all_taps * self.rows.outputs if self.rows.depthwise else self._summer[2]
         return arena.sums((slices, count), self._dtype)
 
-    def add(self, x: Place, dy: Place, sums: Array, *, fresh: bool) -> None:
-        """sums[slice] = the sum over the slice's pixels of x dy; and what is there, if they are not ``fresh``."""
-        slices = len(sums)
-        begins = Fresh(1) if fresh else 0
+    def add(self, x: Array, dy: Array, sums: Array) -> None:
+        """sums[slice] = the sum over the slice's pixels of x dy."""
         if self.rows.depthwise:
             numbers, count, scratch = self._boxes
-            share = -(-count // slices)
+            share = -(-count // len(sums))
+            kernel = separate_summer(self.rows, self.axes[1].taps, host()).functions["gradient"]
             workers.launch(
-                separate_summer(self.rows, self.axes[1].taps).functions["gradient"], numbers, x, dy, sums, count, share,
-                begins, tasks=-(-count // share), work=self._work, scratch=scratch,
+                kernel, numbers, x, dy, sums, count, share, Fresh(1),
+                tasks=-(-count // share), work=self._work, scratch=scratch,
             )  # fmt: skip
             return
-        share = -(-self.examples // slices)
-        cut, pieces, scratch = self._cut(slices)
+        cut, tasks, scratch = self._cut(len(sums))
         workers.launch(
-            self._summer[0]["gradient"], self._sizes[0], x, dy, sums, self.examples, share, *cut, begins,
-            tasks=-(-self.examples // share) * self.groups * pieces, work=self._work, scratch=scratch,
+            self._summer[0]["gradient"], self._sizes[0], x, dy, sums, self.examples, *cut, Fresh(1), tasks=tasks,
+            work=self._work, scratch=scratch,
         )  # fmt: skip
 
     def finish(self, sums: Array, dw: Array) -> None:
@@ -199,16 +208,38 @@ class Call:
         )
 
     @cached_property
+    def tile(self) -> Tile:
+        """The tile; weights that few pixels meet are read where they are, if they lie as the tile reads them.
+
+        Not in a slice of a program, for all of which they are packed once.
+        """
+        rows, (d, h, w), taps, here = self.rows, self.axes, self.taps, host()
+        tile = correlate.schedule(rows, d.taps * h.taps, here)
+        tiles = self.examples * d.output * h.output * -(-w.output // tile.pixels)
+        filters = self.groups * rows.outputs
+        steps = (taps.output, taps.input, taps.w * (rows.taps > 1), taps.h * (h.taps > 1), taps.d * (d.taps > 1))
+        tap = rows.inputs * filters
+        row = rows.taps * tap
+        fits = steps == (1, filters, tap * (rows.taps > 1), row * (h.taps > 1), h.taps * row * (d.taps > 1))
+        if fits and tiles < PACKED and not sliced() and (here.masks or rows.outputs % tile.block == 0):
+            return replace(tile, filters=filters, channels=rows.inputs)
+        return tile
+
+    @cached_property
     def _convolver(self) -> tuple[Mapping[str, Callable[..., None]], int, int]:
         """The kernels that pack and convolve, the blocks of outputs of all groups, and the packed weights."""
-        tile, code = convolver(self.rows, self.axes[0].taps * self.axes[1].taps)
+        tile = self.tile
         blocks = -(-self.rows.outputs // tile.block) * self.groups
-        return code.functions, blocks, self._all_taps * self.rows.inputs * blocks * tile.block
+        return (
+            convolver(self.rows, tile, host()).functions,
+            blocks,
+            self._all_taps * self.rows.inputs * blocks * tile.block,
+        )
 
     @cached_property
     def _summer(self) -> tuple[Mapping[str, Callable[..., None]], int, int]:
         """The kernels that add and unpack, the blocks of outputs of all groups, and the numbers of a slice."""
-        plan, code = summer(self.rows)
+        plan, code = summer(self.rows, host())
         blocks = -(-self.rows.outputs // plan.block) * self.groups
         return code.functions, blocks, self._all_taps * self.rows.inputs * blocks * plan.block
 
@@ -224,16 +255,18 @@ class Call:
         return self._cuts[key]
 
     def _cut_anew(self, slices: int, wanted: int) -> tuple[tuple[int, ...], int, int]:
-        """The numbers of a ``Cut``, the tasks of a slice and group, and the bytes of scratch.
+        """The numbers of a slice and of a ``Cut``, the tasks, and the bytes of scratch.
 
         ``wanted`` are the tasks that a slice should have.
         """
-        rows, (d, h, w), plan = self.rows, self.axes, summer(self.rows)[0]
-        pixels = -(-self.examples // slices), h.output, w.output
+        rows, (d, h, w), plan = self.rows, self.axes, summer(self.rows, host())[0]
+        pixels = self._slices[1:] if slices > 1 else (self.examples, h.output, w.output)
         cut = gradients.cut(rows, plan, d.taps * h.taps, pixels, -(-wanted // self.groups), host())
         high = min((cut.band - 1) * h.stride + (h.taps - 1) * h.dilation + 1, h.size)
-        errors, padded = cut.band * cut.span * plan.block * plan.copied, high * w.reach * rows.x_pixel * plan.joined
-        return astuple(cut), cut.pieces(rows, plan), cut.together * (errors + padded) * rows.kind.size
+        wide = replace(w, output=cut.span).reach
+        errors, padded = cut.band * cut.span * plan.block * plan.copied, high * wide * rows.x_pixel * plan.joined
+        scratch = cut.together * (errors + padded) * rows.kind.size
+        return (*pixels, *astuple(cut)), slices * self.groups * cut.pieces(rows, plan), scratch
 
     @cached_property
     def _boxes(self) -> tuple[Array, int, int]:
@@ -272,23 +305,37 @@ class Call:
         return d.taps, h.taps, taps.d, taps.h, taps.w, taps.input, taps.output, taps.group
 
     @cached_property
-    def _band(self) -> int:
-        """A band is as high as lets what one block of weights reads and writes lie in a quarter of the L2 cache, but
-        lower where there were few tasks."""
-        rows, (d, h, w) = self.rows, self.axes
-        tile = correlate.schedule(rows, d.taps * h.taps, host())
-        row_bytes = rows.kind.size * (w.output * tile.block + w.reach * tile.channels * h.stride)
-        bands = -(-SLICES // (self.examples * self.groups * d.output))
-        return max(1, min(-(-h.output // bands), host().l2 // 4 // row_bytes))
+    def _pieces(self) -> tuple[int, int, int]:
+        """The rows and columns of a task of a correlation, and its blocks of outputs.
+
+        A band is as high, and a span as wide, as lets what one block of weights reads and writes lie in a quarter of
+        the L2 cache, but less where there were few tasks. Outputs are divided where weights outweigh pixels.
+        """
+        rows, (d, h, w), tile = self.rows, self.axes, self.tile
+        wanted = -(-SLICES // (self.examples * self.groups * d.output))
+        few = blocks = -(-rows.outputs // tile.block)
+        places = d.size * h.size * w.size * rows.inputs + h.output * w.output * rows.outputs
+        if self._all_taps * rows.inputs * rows.outputs > places:
+            few = gradients.even(blocks, -(-blocks // wanted))
+            wanted = -(-wanted // -(-blocks // few))
+        column = rows.kind.size * (tile.block + tile.channels * h.stride * rows.stride)
+        most = host().l2 // 4 // column
+        band = max(1, min(-(-h.output // wanted), most // w.output))
+        span = max(-(-w.output // -(-wanted // -(-h.output // band))), TILES * tile.pixels)
+        if band == 1:
+            span = min(span, max(most, TILES * tile.pixels))
+        return band, min(gradients.even(w.output, span), w.output), few
 
     @cached_property
-    def _sizes(self) -> tuple[Array, int]:
-        """The run-time numbers, and the bytes of scratch of one worker."""
-        rows, (d, h, w), band = self.rows, self.axes, self._band
-        bands = -(-h.output // band)
+    def _sizes(self) -> tuple[Array, int, int]:
+        """The run-time numbers, the tasks, and the bytes of scratch of one worker."""
+        rows, (d, h, w), (band, span, few) = self.rows, self.axes, self._pieces
+        bands, spans = -(-h.output // band), -(-w.output // span)
+        ranges = -(-rows.outputs // (self.tile.block * few))
         numbers = {
-            "tasks": self.examples * self.groups * d.output * bands,
-            "groups": self.groups, "bands": bands, "band": band,
+            "tasks": self.examples * self.groups * d.output * bands * spans * ranges,
+            "groups": self.groups, "bands": bands, "band": band, "spans": spans, "span": span,
+            "ranges": ranges, "few": few,
             "depth": d.output, "height": h.output, "width": w.output,
             "x_depth": d.size, "x_height": h.size, "x_width": w.size,
             "d_start": d.start, "h_start": h.start, "w_start": w.start,
@@ -299,17 +346,13 @@ class Call:
             "x_pixel": self.x.pixel, "y_pixel": self.y.pixel,
         }  # fmt: skip
         high = min((band - 1) * h.stride + (h.taps - 1) * h.dilation + 1, h.size)
-        scratch = d.taps * high * w.reach * rows.inputs * rows.kind.size if rows.padded else 0
-        return constant(np.array([numbers[name] for name in SIZES], np.int64)), scratch
+        wide = replace(w, output=span).reach
+        scratch = d.taps * high * wide * rows.inputs * rows.kind.size if rows.padded else 0
+        return constant(np.array([numbers[name] for name in SIZES], np.int64)), numbers["tasks"], scratch
 
 
-def gradient(calls: Sequence[tuple[Call, Place, Place]], dw: Array) -> None:
-    """dw = the sum over all pixels of x dy, of calls (and their x and dy) that differ in size alone, the largest first.
-
-    Each slice of examples has sums of its own; the later calls add to the first slice.
-    """
-    first = calls[0][0]
-    sums = first.sums(1 if sliced() else first.slices[0])
-    for number, (call, x, dy) in enumerate(calls):
-        call.add(x, dy, sums if number == 0 else sums[:1], fresh=number == 0)
-    first.finish(sums, dw)
+def gradient(call: Call, x: Array, dy: Array, dw: Array) -> None:
+    """dw = the sum over all pixels of x dy; each slice of pixels has sums of its own."""
+    sums = call.sums(1 if sliced() else call.slices)
+    call.add(x, dy, sums)
+    call.finish(sums, dw)

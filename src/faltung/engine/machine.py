@@ -33,6 +33,9 @@ class Machine:
     cpu: str = ""
     features: str = ""
 
+    def __hash__(self) -> int:
+        return hash((self.name, self.l2))  # quickly: plans of calls are found by it
+
     def lanes(self, size: int) -> int:
         """How many numbers of ``size`` bytes one register holds."""
         return self.vector // size

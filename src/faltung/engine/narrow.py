@@ -275,9 +275,8 @@ def pack(name: str, rows: Rows, plan: Tile) -> Function:
 
 
 @cache
-def spreader(rows: Rows) -> tuple[Tile, Code]:
+def spreader(rows: Rows, here: Machine) -> tuple[Tile, Code]:
     """The code for rows that have a schedule."""
-    here = host()
     plan = schedule(rows, here)
     assert plan is not None, "these rows do not fit, and do not pay"
     return plan, recalled(_written, here, rows, plan, public=frozenset({"correlate", "pack"}))
@@ -321,7 +320,7 @@ class Call:
     def correlate(self, x: Place, w: Place, bias: Array | None, y: Place) -> None:
         """y = x spread by w, + bias."""
         rows, taps, (d, h, _) = self.rows, self.taps, self.axes
-        plan, code = spreader(rows)
+        plan, code = spreader(rows, host())
         tasks = self.groups * d.taps * plan.blocks
         packed = arena.empty((tasks * rows.inputs * plan.block,), rows.kind.dtype)
         start = self._zeros if bias is None else np.ascontiguousarray(bias)
@@ -361,7 +360,7 @@ class Call:
     @cached_property
     def _sizes(self) -> Array:
         """The run-time numbers."""
-        plan, (d, h, w) = spreader(self.rows)[0], self.axes
+        plan, (d, h, w) = spreader(self.rows, host())[0], self.axes
         ahead = max(0, -(-(h.start + (h.taps - 1) * h.dilation) // h.stride))
         planes = self.examples * self.groups * d.output
         bands = max(1, min(-(-TASKS // planes), h.size // (8 * self._ring * h.stride)))

@@ -118,15 +118,17 @@ class Program:
     def _job(self, do: str, what: int, tasks: int, few: int, work: float) -> list[int]:
         self._work += work
         helpers = tasks - 1 if work >= workers.SMALL else 0
-        doer = dispatch.address(perform.functions()[do])
-        return [*[0] * 8, tasks, few if helpers else max(tasks, 1), what, 0, 0, doer, helpers, 0]
+        doer = perform.functions()[do]
+        self._kept.append(doer)
+        return [*[0] * 8, tasks, few if helpers else max(tasks, 1), what, 0, 0, dispatch.address(doer), helpers, 0]
 
     def _call(self, call: Call) -> int:
         launch, function = call.launch, call.launch.function
         kinds = function.argtypes[:-3]
-        self._kept.append(function)
+        shim = perform.shim(tuple(kinds))
+        self._kept += [function, shim]  # whose machine code is called by address
         self._scratch = max(self._scratch, _lines(call.scratch + launch.scratch))
-        words = [dispatch.address(perform.shim(tuple(kinds))), dispatch.address(function), launch.tasks, call.scratch]
+        words = [dispatch.address(shim), dispatch.address(function), launch.tasks, call.scratch]
         for kind, argument in zip(kinds, launch.arguments, strict=True):
             words += self._argument(kind, argument, call.where)
         return self._place(words)

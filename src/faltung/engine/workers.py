@@ -46,7 +46,7 @@ class _Worker:
         self.post = _words()
         self.post[PATIENCE] = _patience()
         self.place = self.post.ctypes.data
-        self._awake, self._ending = True, False
+        self._ending = False
         self._calls: SimpleQueue[None] = SimpleQueue()
         self._thread = threading.Thread(target=self._live, daemon=True, name="faltung worker")
         self._thread.start()
@@ -54,13 +54,14 @@ class _Worker:
     def _live(self) -> None:
         while not self._ending:
             dispatch.help(self.place)
-            self._awake = False
             self._calls.get()
 
     def wake(self) -> None:
-        """Send the worker to its post, if it sleeps."""
-        if not self._awake:
-            self._awake = True
+        """Send the worker to its post if it sleeps, and back to it if it is just leaving.
+
+        Whether it is there cannot be asked: on its way to sleep it waits for Python's lock, which the caller holds.
+        """
+        if self._calls.empty():
             self._calls.put(None)
 
     def end(self) -> None:

@@ -14,6 +14,7 @@ from faltung.elements.conv import Conv
 from faltung.elements.conv_transpose import ConvTranspose
 from faltung.elements.element import Array, Params, Run
 from faltung.engine.lower.convolution import KINDS, Convolution, total
+from faltung.engine.machine import Machine, host
 from faltung.geometry import Window
 
 
@@ -69,38 +70,46 @@ def affine_forward(affine: Affine, params: Params, x: Array, run: Run = Run()) -
 def affine_error(affine: Affine, params: Params, kept: Array, dy: Array) -> Array:
     """See ``Affine.error``."""
     dy, w = np.ascontiguousarray(dy), np.ascontiguousarray(params["w"])
-    return _of_affine(affine, kept.shape[1:], kept.dtype).error(dy, w).reshape(kept.shape)
+    return _of_affine(affine, kept.shape[1:], kept.dtype, host()).error(dy, w).reshape(kept.shape)
 
 
 def affine_gradient(affine: Affine, params: Params, kept: Array, dy: Array) -> dict[str, Array]:
     """See ``Affine.gradient``."""
     dy = np.ascontiguousarray(dy)
-    dw = {"w": _of_affine(affine, kept.shape[1:], kept.dtype).gradient(kept, dy, params["w"].shape)}
+    dw = {"w": _of_affine(affine, kept.shape[1:], kept.dtype, host()).gradient(kept, dy, params["w"].shape)}
     return dw | {"b": total(dy)} if affine.bias else dw
 
 
 def _admitted(element: Conv | ConvTranspose | Affine, params: Params, *inputs: Array) -> Convolution:
     """The convolution of an element, after a check of inputs and parameters."""
     shapes = tuple((name, array.shape) for name, array in params.items())
-    return _checked(element, tuple(x.shape[1:] for x in inputs), inputs[0].dtype, shapes)
+    return _checked(element, tuple(x.shape[1:] for x in inputs), inputs[0].dtype, shapes, host())
 
 
 @lru_cache(maxsize=1024)
-def _checked(element: Any, shapes: tuple[Any, ...], dtype: Any, params: tuple[tuple[str, Any], ...]) -> Convolution:
+def _checked(
+    element: Any, shapes: tuple[Any, ...], dtype: Any, params: tuple[tuple[str, Any], ...], machine: Machine
+) -> Convolution:
     """The convolution of an element on inputs and parameters of these shapes, if they fit."""
     stand_ins = {name: np.broadcast_to(0.0, shape) for name, shape in params}
     element.admit(stand_ins, *(np.broadcast_to(0.0, (1, *shape)) for shape in shapes))
     match element:
         case Affine():
-            return _of_affine(element, shapes[0], dtype)
+            return _of_affine(element, shapes[0], dtype, machine)
         case ConvTranspose():
             return convolution_of(element, element.output(*shapes), dtype, shapes[0][-1])
     return convolution_of(element, shapes[0], dtype)
 
 
-@lru_cache(maxsize=1024)
 def convolution_of(conv: Conv | ConvTranspose, shape: Any, dtype: Any, filters: int | None = None) -> Convolution:
     """The convolution of x of this shape; for a transposed one that whose error it is, with its ``filters``."""
+    return _convolution_of(conv, shape, dtype, filters, host())
+
+
+@lru_cache(maxsize=1024)
+def _convolution_of(
+    conv: Conv | ConvTranspose, shape: Any, dtype: Any, filters: int | None, machine: Machine
+) -> Convolution:
     windows = conv.windows(shape)
     missing = 3 - len(windows)
     return Convolution(
@@ -114,7 +123,7 @@ def convolution_of(conv: Conv | ConvTranspose, shape: Any, dtype: Any, filters: 
 
 
 @lru_cache(maxsize=1024)
-def _of_affine(affine: Affine, shape: Any, dtype: Any) -> Convolution:
+def _of_affine(affine: Affine, shape: Any, dtype: Any, machine: Machine) -> Convolution:
     """The convolution of one tap over all positions."""
     extent = (1, 1, math.prod(shape[:-1]))
     return Convolution(KINDS[dtype], (Window(), Window(), Window()), 1, shape[-1], affine.units, extent)

@@ -6,15 +6,14 @@
     gradient   dw = sums over pixels                        slices of examples, added in a fixed order
 
 A transposed convolution exchanges forward and error; an affine element is a convolution with one tap. Where each output
-sees one input only, positions need not be told apart: they become examples of long rows, and a shorter one at the end.
+sees one input only, positions need not be told apart: they become one long row.
 """
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -25,14 +24,14 @@ from faltung.engine.elementwise import KINDS
 from faltung.engine.lanes import fill
 from faltung.engine.language import INDEX, Function, Type, pointer
 from faltung.engine.launch import Axis, Call, Place, Steps, Taps, gradient
-from faltung.engine.machine import host
-from faltung.engine.recording import constant
+from faltung.engine.machine import Machine, host
+from faltung.engine.recording import constant, sliced
 from faltung.geometry import Window
 
-LONG_ROW = 96
-"""Pixels of a row where positions need not be told apart."""
 ACROSS = (16, 8, 40)
 """Rows run across the batch from so many channels and so many examples on, up to this width of y, where x is padded."""
+SETS, WAYS = 4096, 8
+"""Lines so many bytes apart share a set of the L1 cache, which holds so many of them."""
 Three = tuple[int, int, int]
 
 
@@ -78,8 +77,10 @@ class Convolution:
 
     def gradient(self, x: Array, dy: Array, w_shape: tuple[int, ...]) -> Array:
         """dw, summed over the batch."""
-        parts = self._known("gradient", len(x), lambda count: self._rows(count, across=False))
-        return _summed([(part.call, _at(x, part.x), _at(dy, part.y)) for part in parts], w_shape, x.dtype)
+        if not len(x):
+            return np.zeros(w_shape, x.dtype)
+        [part] = self._known("gradient", len(x), lambda count: self._rows(count, across=False))
+        return _summed(part.call, x, dy, w_shape)  # pyright: ignore[reportArgumentType] -- narrow ones sum nothing
 
     @cached_property
     def positions(self) -> Three:
@@ -88,14 +89,15 @@ class Convolution:
         return d, h, w
 
     @cached_property
-    def _plans(self) -> dict[tuple[str, int], list[_Part]]:
+    def _plans(self) -> dict[tuple[str, int, bool], list[_Part]]:
         return {}
 
     def _known(self, product: str, examples: int, plan: Callable[[int], list[_Part]]) -> list[_Part]:
         """The calls of one product on so many examples, planned once."""
-        if (product, examples) not in self._plans:
-            self._plans[product, examples] = plan(examples) if examples else []
-        return self._plans[product, examples]
+        key = product, examples, sliced()
+        if key not in self._plans:
+            self._plans[key] = plan(examples) if examples else []
+        return self._plans[key]
 
     @cached_property
     def _depthwise(self) -> bool:
@@ -184,10 +186,7 @@ class Convolution:
             padded=_pads(window), depthwise=self._depthwise,
         )  # fmt: skip
         if self._pointwise:
-            return [
-                _Part(_long(rows, count, width, taps, groups), begin * self.channels, 0, begin * self.filters)
-                for count, width, begin in _long_rows(examples * math.prod(self.extent))
-            ]
+            return [_Part(_long(rows, examples * math.prod(self.extent), taps, groups))]
         axes = tuple(
             Axis(size, output, w.kernel, w.stride, w.dilation, -w.pads(size)[0])
             for w, size, output in zip(self.windows, self.extent, self.positions, strict=True)
@@ -203,22 +202,11 @@ class Convolution:
             groups, inputs, outputs = self.groups, self.filters // self.groups, self.channels // self.groups
         if self._pointwise:
             rows = Rows(
-                self.kind,
-                inputs,
-                outputs,
-                1,
-                1,
-                1,
-                self.filters,
-                self.channels,
-                padded=False,
-                depthwise=self._depthwise,
-            )
+                self.kind, inputs, outputs, 1, 1, 1, self.filters, self.channels,
+                padded=False, depthwise=self._depthwise,
+            )  # fmt: skip
             taps = Taps(0, 0, 0, 1, self.filters, inputs)
-            return [
-                _Part(_long(rows, count, width, taps, groups), begin * self.filters, 0, begin * self.channels)
-                for count, width, begin in _long_rows(examples * math.prod(self.extent))
-            ]
+            return [_Part(_long(rows, examples * math.prod(self.extent), taps, groups))]
         if parts := self._spread_error(examples):
             return parts
         channels, batch, width = ACROSS
@@ -258,20 +246,24 @@ def _zeros(kind: Type) -> Function:
     return f
 
 
-def _long(rows: Rows, count: int, width: int, taps: Taps, groups: int) -> Call:
-    """A call on ``count`` rows of ``width`` pixels that lie one after the other."""
-    x, y = (Steps(width * pixel, width * pixel, width * pixel) for pixel in (rows.x_pixel, rows.y_pixel))
-    return Call(rows, (Axis(), Axis(), Axis(width, width)), count, x, y, taps, groups)
+def _long(rows: Rows, pixels: int, taps: Taps, groups: int) -> Call:
+    """A call on one row of so many pixels."""
+    return Call(rows, (Axis(), Axis(), Axis(pixels, pixels)), 1, Steps(0, 0, 0), Steps(0, 0, 0), taps, groups)
 
 
 def _across(call: Call) -> Call:
-    """The same call with rows across the batch: height and width become the outer axes, examples the last one."""
+    """The same call with rows across the batch: height and width become the outer axes, examples the last one.
+
+    Not where so many pixels of a tile would fall into one set of the L1 cache that they push each other out.
+    """
     rows, (_, h, w), batch = call.rows, call.axes, call.examples
     turned = replace(rows, taps=1, stride=1, dilation=1, padded=False, across=True)
     x = Steps(0, call.x.row, rows.x_pixel, call.x.example)
     y = Steps(0, call.y.row, rows.y_pixel, call.y.example)
     taps = Taps(call.taps.h, call.taps.w, 0, call.taps.input, call.taps.output, call.taps.group)
-    return Call(turned, (h, w, Axis(batch, batch)), 1, x, y, taps, call.groups)
+    turned_call = Call(turned, (h, w, Axis(batch, batch)), 1, x, y, taps, call.groups)
+    alike = turned_call.tile.pixels * math.gcd(x.pixel * rows.kind.size, SETS) // SETS
+    return turned_call if alike <= WAYS else call
 
 
 def _pads(window: Window) -> bool:
@@ -314,28 +306,20 @@ def _steps(extent: Three, channels: int) -> Steps:
 def total(dy: Array) -> Array:
     """db, the sum of dy over all but the channels: a gradient whose input is always 1."""
     channels, pixels = dy.shape[-1], math.prod(dy.shape[:-1])
-    one, calls = _total_calls(KINDS[dy.dtype], channels, pixels)
-    return _summed([(call, (one, 0), _at(dy, begin * channels)) for call, begin in calls], (channels,), dy.dtype)
+    if not pixels:
+        return np.zeros((channels,), dy.dtype)
+    one, call = _total_call(KINDS[dy.dtype], channels, pixels, host())
+    return _summed(call, one, dy, (channels,))
 
 
 @lru_cache(maxsize=1024)
-def _total_calls(kind: Type, channels: int, pixels: int) -> tuple[Array, list[tuple[Call, int]]]:
+def _total_call(kind: Type, channels: int, pixels: int, machine: Machine) -> tuple[Array, Call]:
     rows = Rows(kind, 1, channels, 1, 1, 1, x_pixel=0, y_pixel=channels, padded=False)
-    taps = Taps(0, 0, 0, 0, 1)
-    calls = [(_long(rows, count, width, taps, 1), begin) for count, width, begin in _long_rows(pixels)]
-    return constant(np.ones(1, kind.dtype)), calls
+    return constant(np.ones(1, kind.dtype)), _long(rows, pixels, Taps(0, 0, 0, 0, 1), 1)
 
 
-def _long_rows(pixels: int) -> list[tuple[int, int, int]]:
-    """Pixels as rows: how many rows, how long, and the first pixel; all of one length, and perhaps a shorter one."""
-    full, rest = divmod(pixels, LONG_ROW)
-    return [row for row in ((full, LONG_ROW, 0), (1, rest, full * LONG_ROW)) if row[0] and row[1]]
-
-
-def _summed(calls: Sequence[tuple[Any, Place, Place]], shape: tuple[int, ...], dtype: Any) -> Array:
-    """The gradient of such calls; zeros where there are none."""
-    if not calls:
-        return np.zeros(shape, dtype)
-    dw = arena.empty(shape, dtype)
-    gradient(calls, dw)
+def _summed(call: Call, x: Array, dy: Array, shape: tuple[int, ...]) -> Array:
+    """The gradient of a call."""
+    dw = arena.empty(shape, dy.dtype)
+    gradient(call, x, dy, dw)
     return dw
