@@ -107,7 +107,7 @@ def test_random_graphs_give_what_their_elements_give(sketch, examples, dtype):
 def test_an_examples_values_do_not_depend_on_the_batch_around_it(name):
     network = small() if name == "small" else find_recipe(name).compose(10).on((28, 28, 1))
     params = network.initial(1)
-    x = random(23, *network.inputs["x"]).astype(np.float32)
+    x = random(23, *(size or 1 for size in network.inputs["x"])).astype(np.float32)
     whole = network.predict(params, x)
     for count in (1, 2, 3, 5, 8, 16):
         assert np.array_equal(network.predict(params, x[:count]), whole[:count]), count
