@@ -15,9 +15,11 @@ from faltung.elements import (
     Affine,
     BinaryCrossEntropy,
     Conv,
+    Crop,
     CrossEntropy,
     Dropout,
     Flatten,
+    Identity,
     MaxPool,
     MeanPool,
     ReLU,
@@ -168,6 +170,19 @@ def test_the_shapes_of_parameters_are_checked_in_every_call():
     network.predict(params, x)
     with pytest.raises(Exception, match=r"got w of shape \(3, 3, 3, 6\), expected \(3, 3, 3, 5\)"):
         network.predict(params | {"conv.w": np.zeros((3, 3, 3, 6), np.float32)}, x)
+
+
+@pytest.mark.parametrize("examples", [1, 2, 9])
+def test_values_that_are_parts_of_others(examples):
+    x = random(examples, 4, 3).astype(np.float32)
+    for network in (
+        Chain(crop=Crop(1)).on((4, 3)), Chain(crop=Crop(1), tanh=Tanh()).on((4, 3)), Chain(same=Identity()).on((4, 3)),
+        Chain(tanh=Tanh(), crop=Crop(1)).on((4, 3)), Chain(flat=Flatten()).on((4, 3)),
+    ):  # fmt: skip
+        assert np.allclose(network.predict({}, x), network.on_executor("reference").predict({}, x), atol=1e-6)
+        target = random(examples, *(size or 1 for size in network.shapes[network.outputs[0]])).astype(np.float32)
+        back = network.backpropagate({}, x, target, cost=SquaredError())
+        assert_near(back, network.on_executor("reference").backpropagate({}, x, target, cost=SquaredError()), 1e-5)
 
 
 def test_arrays_that_do_not_lie_side_by_side_are_copied():

@@ -66,6 +66,10 @@ class Task:
             except ValueError as error:  # NumPy was to write into recorded memory
                 raise NotRecordedError(str(error)) from error
             places = {name: recorder.place(array) for name, array in results.items()}
+        for name, place in places.items():
+            outside = place.buffer.kind in ("input", "parameter") or name.startswith(OF_EXAMPLES)
+            if outside and results[name].nbytes != place.buffer.size:
+                raise NotRecordedError(f"{name}, which is a part of another value")
         shapes = {name: (array.shape, array.dtype) for name, array in results.items()}
         return Recorded(examples, fused(recorder.launches, places.values()), places), shapes
 

@@ -83,6 +83,8 @@ class Program:
 
     def run(self, arrays: Mapping[str, Array], run: Any) -> None:
         """Do all jobs with these arrays, in which they read and write; ``run`` is what numbers are made from."""
+        if not self._count:
+            return
         numbers = [0, 0, 1]
         for name in self._words:
             if isinstance(name, str):

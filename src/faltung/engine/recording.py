@@ -141,11 +141,13 @@ class Recorder:
 
     def place(self, array: Array) -> Place:
         """Where an array lies."""
+        if not array.flags.c_contiguous:
+            raise NotRecordedError(f"a view of shape {array.shape} whose numbers do not lie side by side")
         address = array.__array_interface__["data"][0]
         number = bisect_right(self._addresses, address) - 1
         buffer = self._buffers[self._addresses[number]] if number >= 0 else None
         if buffer is None or address >= buffer.end:
-            if array.flags.writeable or not array.flags.c_contiguous:
+            if array.flags.writeable:
                 raise NotRecordedError(f"an array of {array.dtype} and shape {array.shape} that NumPy has made")
             buffer = self._keep(array, "constant")
         return Place(buffer, address - buffer.address)
