@@ -27,8 +27,8 @@ SHAPES = [
     "channels": 64, "kernel": [2], "filters": 128, "dilation": [64]},
 ]  # fmt: skip
 PRODUCTS = ("forward", "error", "gradient")
-ROUNDS, LEAST = 7, 0.02
-"""Rounds of each contestant, and the seconds that one round lasts at least."""
+ROUNDS, LEAST, REST = 7, 0.02, 0.02
+"""Rounds of each contestant, the seconds one lasts at least, and those before it, in which others' threads sleep."""
 
 
 class Layer:
@@ -106,6 +106,8 @@ class Layer:
         times = {name: [] for name in contestants}
         for _ in range(ROUNDS):
             for name, run in contestants.items():
+                time.sleep(REST)
+                run()  # wakes the contestant's own threads
                 times[name].append(_seconds(run, repeats[name]))
         return {name: statistics.median(seconds) for name, seconds in times.items()}
 
