@@ -54,7 +54,7 @@ class Planned:
 
 def flat(recorded: Recorded) -> Planned:
     """One launch after the other."""
-    arrays, results = _given_out(recorded, lambda buffer: buffer.size)
+    arrays, results = _given_out(recorded)
     owners = {place.buffer.address: results[name] for name, place in recorded.results.items()}
     inside, size = packed(recorded.launches, owners)
 
@@ -88,7 +88,7 @@ def packed(launches: Sequence[Launch], without: Iterable[int]) -> tuple[dict[int
     return places, max((offset + spans[address][2] for address, offset in places.items()), default=0)
 
 
-def _given_out(recorded: Recorded, size: Any) -> tuple[dict[str, int], dict[str, Result]]:
+def _given_out(recorded: Recorded) -> tuple[dict[str, int], dict[str, Result]]:
     """The arrays in which results lie, and where; results that are inputs lie there."""
     arrays: dict[str, int] = {}
     names: dict[int, str] = {}
@@ -100,7 +100,7 @@ def _given_out(recorded: Recorded, size: Any) -> tuple[dict[str, int], dict[str,
             continue
         if buffer.address not in names:
             names[buffer.address] = name
-            arrays[name] = size(buffer)
+            arrays[name] = buffer.size
         results[name] = Result(names[buffer.address], place.offset)
     return arrays, results
 
@@ -110,7 +110,7 @@ def _given_out(recorded: Recorded, size: Any) -> tuple[dict[str, int], dict[str,
 
 @dataclass(frozen=True)
 class Order:
-    """The launches of one recording, by stage; and the first stage that may read each buffer that is made once."""
+    """The launches of one recording, by stage."""
 
     deep: list[list[Launch]]
     once: list[list[Launch]]
@@ -200,7 +200,7 @@ class _Deep:
     def _results(self) -> dict[str, Result]:
         """Results of examples lie one behind the other; of those of the batch, the first recording's count."""
         first = self.recordings[0]
-        arrays, results = _given_out(first, lambda buffer: buffer.size)
+        arrays, results = _given_out(first)
         for name, place in first.results.items():
             if results[name].array != name:
                 continue
