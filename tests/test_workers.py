@@ -184,6 +184,63 @@ def test_where_the_system_gives_no_more_threads_those_that_exist_do_the_work(tea
         assert len(team.workers) == 2
 
 
+# Where they run
+
+affinity = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+
+
+@pytest.fixture
+def place():
+    """The processor of this thread, on which it stays for now."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    yield max(before)
+    os.sched_setaffinity(0, before)
+
+
+@affinity
+def test_a_worker_leaves_its_post_when_jobs_come_from_its_own_processor(place):
+    post = workers._words()
+    post[workers.PATIENCE], post[workers.OTHER] = 1 << 40, place
+    dispatch.help(post.ctypes.data)
+    assert post[workers.CROWDED] == 1
+    post[workers.PATIENCE] = 1000  # and does not leave again for the same job
+    dispatch.help(post.ctypes.data)
+    assert post[workers.CROWDED] == 0
+
+
+@affinity
+def test_whoever_shares_a_job_says_where(place, team):
+    assert scribbled(64, 1000, threads=2)
+    assert team.workers[0].post[workers.OTHER] in (place, -1)
+
+
+@affinity
+def test_a_thread_leaves_its_processor_for_another_one():
+    allowed, found = os.sched_getaffinity(0), []
+
+    def move():
+        here = ctypes.CDLL(None).sched_getcpu()
+        processors.leave()
+        found.extend([here, ctypes.CDLL(None).sched_getcpu(), os.sched_getaffinity(0)])
+
+    for _ in range(20):
+        found.clear()
+        thread = threading.Thread(target=move)
+        thread.start()
+        thread.join()
+        if found[0] != found[1]:
+            break
+    assert (found[0] != found[1]) == (len(allowed) > 1)
+    assert found[2] == allowed
+
+
+@affinity
+def test_a_thread_with_one_processor_stays(place):
+    processors.leave()
+    assert os.sched_getaffinity(0) == {place}
+
+
 # Others at the same time
 
 

@@ -8,10 +8,16 @@ Where another thread shares a job at this moment, ``share`` does all by itself.
 
 A job, in words of 8 bytes: 0 the tasks taken so far, alone in its cache line; 8 all tasks, 9 how many to take at once,
 10 the kernel, from 11 on its arguments. A post: 0 its state (0 empty, 1 a job waits there, 2 it is being done),
-1 ``do``, 2 the job, 3 the worker's scratch, 4 its patience: after so many looks without a job it goes.
+1 ``do``, 2 the job, 3 the worker's scratch, 4 its patience: after so many looks without a job it goes; 5 the processor
+of whoever put the last job there, and 6 whether the worker has left because it runs on the same one: a job that is then
+half done by two threads in turn takes longer than one thread needs for it.
+
+What the system does for us, as the places of its functions: 0 let another thread use this processor, 1 tell its number
+(0 where the system does not tell).
 """
 
 import ctypes
+import os
 import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,25 +26,39 @@ from functools import cache
 from typing import Any
 
 from faltung.engine import modes
-from faltung.engine import perform as programs
 from faltung.engine.compile import load
 from faltung.engine.machine import host
 
 TEXT = """
-define internal void @pause(i64 %n, ptr %yield) nounwind {
+define void @pause(i64 %n, ptr %system) nounwind {
   {pause}
   %low = and i64 %n, 63
   %long = icmp eq i64 %low, 0
   br i1 %long, label %pass, label %end
 pass:  ; now and then another thread may need this processor more
+  %yield = load ptr, ptr %system
   call void %yield()
   br label %end
 end:
   ret void
 }
 
+define internal i64 @processor(ptr %system) nounwind {
+  %ask.at = getelementptr ptr, ptr %system, i64 1
+  %ask = load ptr, ptr %ask.at
+  %none = icmp eq ptr %ask, null
+  br i1 %none, label %end, label %tell
+tell:
+  %found = call i32 %ask()
+  %number = sext i32 %found to i64
+  br label %end
+end:
+  %answer = phi i64 [ -1, %0 ], [ %number, %tell ]
+  ret i64 %answer
+}
+
 define void @share(
-    ptr %busy, ptr %posts, i64 %helpers, ptr %do, ptr %job, ptr %scratch, i64 %size, ptr %yield
+    ptr %busy, ptr %posts, i64 %helpers, ptr %do, ptr %job, ptr %scratch, i64 %size, ptr %system
 ) nounwind {
 entry:
   %mode = alloca i64
@@ -48,9 +68,12 @@ entry:
 enter:  ; unless somebody else is sharing a job
   %was = cmpxchg ptr %busy, i64 0, i64 1 acq_rel acquire, align 8
   %free = extractvalue { i64, i1 } %was, 1
-  br i1 %free, label %put, label %own
+  br i1 %free, label %here, label %own
+here:
+  %processor = call i64 @processor(ptr %system)
+  br label %put
 put:  ; the job on each post
-  %p = phi i64 [ 0, %enter ], [ %p.up, %put ]
+  %p = phi i64 [ 0, %here ], [ %p.up, %put ]
   %p.up = add i64 %p, 1
   %p.at = getelementptr ptr, ptr %posts, i64 %p
   %p.post = load ptr, ptr %p.at
@@ -62,6 +85,8 @@ put:  ; the job on each post
   %p.scratch = getelementptr i8, ptr %scratch, i64 %p.offset
   %p.scratch.at = getelementptr i64, ptr %p.post, i64 3
   store ptr %p.scratch, ptr %p.scratch.at
+  %p.processor = getelementptr i64, ptr %p.post, i64 5
+  store atomic i64 %processor, ptr %p.processor monotonic, align 8
   store atomic i64 1, ptr %p.post release, align 8
   %p.more = icmp slt i64 %p.up, %helpers
   br i1 %p.more, label %put, label %own
@@ -78,7 +103,7 @@ back:  ; the job from each post; who has begun must end
   br i1 %b.idle, label %empty, label %wait
 wait:
   %n = phi i64 [ 1, %back ], [ %n.up, %wait ]
-  call void @pause(i64 %n, ptr %yield)
+  call void @pause(i64 %n, ptr %system)
   %n.up = add i64 %n, 1
   %state = load atomic i64, ptr %b.post acquire, align 8
   %ended = icmp eq i64 %state, 0
@@ -95,14 +120,17 @@ end:
   ret void
 }
 
-define void @help(ptr %post, ptr %yield) nounwind {
+define void @help(ptr %post, ptr %system) nounwind {
 entry:
   %mode = alloca i64
   call void @flush(ptr %mode)
+  %other.at = getelementptr i64, ptr %post, i64 5
+  %crowded.at = getelementptr i64, ptr %post, i64 6
+  store i64 0, ptr %crowded.at
   %patience.at = getelementptr i64, ptr %post, i64 4
   br label %look
 look:
-  %n = phi i64 [ 0, %entry ], [ %n.up, %pause ], [ 0, %do ]
+  %n = phi i64 [ 0, %entry ], [ %n.up, %stay ], [ 0, %do ]
   %state = load atomic i64, ptr %post acquire, align 8
   %there = icmp eq i64 %state, 1
   br i1 %there, label %take, label %pause
@@ -122,7 +150,24 @@ do:
   br label %look
 pause:
   %n.up = add i64 %n, 1
-  call void @pause(i64 %n.up, ptr %yield)
+  %low = and i64 %n, 63
+  %ask = icmp eq i64 %low, 0
+  br i1 %ask, label %where, label %wait
+where:
+  %processor = call i64 @processor(ptr %system)
+  %other = load atomic i64, ptr %other.at monotonic, align 8
+  %known = icmp sge i64 %other, 0
+  %same = icmp eq i64 %processor, %other
+  %crowded = and i1 %known, %same
+  br i1 %crowded, label %leave, label %wait
+leave:
+  store i64 1, ptr %crowded.at
+  store atomic i64 -1, ptr %other.at monotonic, align 8
+  br label %end
+wait:
+  call void @pause(i64 %n.up, ptr %system)
+  br label %stay
+stay:
   %patience = load atomic i64, ptr %patience.at monotonic, align 8
   %patient = icmp slt i64 %n.up, %patience
   br i1 %patient, label %look, label %end
@@ -220,22 +265,16 @@ def share(busy: int, posts: Any, helpers: int, kernel: Kernel, job: Any, scratch
 
     At ``busy`` lies a word that is 0 while nobody uses these posts; at ``scratch`` a scratch of this size for each.
     """
-    _both()["share"](busy, posts, helpers, kernel.do, job, scratch, size, _yield())
-
-
-def perform(jobs: int, count: int, numbers: int, busy: int, posts: Any, helpers: int, scratch: int, size: int) -> None:
-    """Do the jobs of a program (see ``perform``), one after the other, each as ``share`` does one."""
-    share = address(_both()["share"])
-    programs.functions()["perform"](jobs, count, numbers, share, busy, posts, helpers, scratch, size, _yield())
+    _code()["share"](busy, posts, helpers, kernel.do, job, scratch, size, _system())
 
 
 def help(post: int) -> None:
-    """Do the jobs that come to a post, until patience ends."""
-    _both()["help"](post, _yield())
+    """Do the jobs that come to a post, until patience ends, or the worker turns out to be where jobs come from."""
+    _code()["help"](post, _system())
 
 
 def text(processor: str | None = None) -> str:
-    """``share`` and ``help`` in LLVM's language."""
+    """``share``, ``help`` and ``pause`` in LLVM's language."""
     mode = modes.text(processor)
     name, kind, argument = PAUSES[mode]
     pause = f"call void @{name}({kind} {argument})"
@@ -243,10 +282,15 @@ def text(processor: str | None = None) -> str:
 
 
 @cache
-def _both() -> Mapping[str, Callable[..., None]]:
+def _code() -> Mapping[str, Callable[..., None]]:
     place, number = ctypes.c_void_p, ctypes.c_int64
     share = ("share", place, place, number, place, place, place, number, place)
-    return load(text(), (share, ("help", place, place)), host()).functions
+    return load(text(), (share, ("help", place, place), ("pause", number, place)), host()).functions
+
+
+def sharing() -> tuple[int, int, int]:
+    """Where ``share`` and ``pause`` lie, and what the system does for us, for other machine code."""
+    return address(_code()["share"]), address(_code()["pause"]), ctypes.addressof(_system())
 
 
 def address(function: Any) -> int:
@@ -255,8 +299,10 @@ def address(function: Any) -> int:
 
 
 @cache
-def _yield() -> int:
-    """Where the system's function lies that lets another thread use this processor."""
+def _system() -> Any:
+    """The places of the system's functions."""
     if sys.platform == "win32":
-        return address(ctypes.WinDLL("kernel32").SwitchToThread)
-    return address(ctypes.CDLL(None).sched_yield)
+        return (ctypes.c_void_p * 2)(address(ctypes.WinDLL("kernel32").SwitchToThread), 0)
+    library = ctypes.CDLL(None)
+    tell = getattr(library, "sched_getcpu", None) if hasattr(os, "sched_setaffinity") else None
+    return (ctypes.c_void_p * 2)(address(library.sched_yield), address(tell) if tell else 0)

@@ -5,8 +5,11 @@ scratch begins in the worker's memory, and from 4 on four words an argument: bas
 each example and with each slice. The argument is frame[base] + offset + example * each + slice * step. A *frame* holds
 numbers: 0 a zero, 1 where the worker's memory begins, 2 whether sums begin anew, from 3 on the places of this run.
 
-A *job* is as in ``dispatch``: 0 the tasks taken so far, 8 all tasks, 9 how many to take at once; then 10 what to do, 11
-the numbers of the frame, 12 how many these are, 13 who does it, 14 the workers that may help.
+A *job*, in 16 words: 0 the tasks taken so far, 1 those that are done; 8 all tasks, 9 how many to take at once, 10 what
+to do, 11 who does it. Workers go through a program together (``walk``): each takes tasks of a job while there are any,
+and then waits until all of them are done, since the next job may read what they write. Whoever comes late finds jobs
+done, and goes on. What ``perform`` shares by ``dispatch.share``, in words: 0 the jobs, 1 how many, 2 the numbers of the
+frame, 3 how many, 4 ``pause``, 5 what the system does for us.
 
 ``each`` does one call, whose tasks the workers share. ``deep`` does all calls of a list for a few examples before the
 next few; its tasks are slices of examples. What it does, in words: 0 all examples, 1 those of a slice, 2 those done
@@ -66,35 +69,74 @@ WORDS = {
 """What LLVM calls a C type, and how a word becomes one."""
 
 TEXT = """
-define internal void @enter(ptr %job, ptr %frame) nounwind {
-entry:  ; the frame: its own memory lies behind it
-  %numbers.at = getelementptr i64, ptr %job, i64 11
-  %numbers = load ptr, ptr %numbers.at
-  %count.at = getelementptr i64, ptr %job, i64 12
-  %count = load i64, ptr %count.at
-  br label %copy
-copy:
-  %i = phi i64 [ 0, %entry ], [ %i.up, %copy ]
-  %from = getelementptr i64, ptr %numbers, i64 %i
-  %number = load i64, ptr %from
-  %to = getelementptr i64, ptr %frame, i64 %i
-  store i64 %number, ptr %to
+define internal void @copy(ptr %to, ptr %from, i64 %count) nounwind {
+entry:
+  br label %next
+next:
+  %i = phi i64 [ 0, %entry ], [ %i.up, %next ]
+  %from.at = getelementptr i64, ptr %from, i64 %i
+  %word = load volatile i64, ptr %from.at  ; LLVM shall not call a library for it
+  %to.at = getelementptr i64, ptr %to, i64 %i
+  store i64 %word, ptr %to.at
   %i.up = add i64 %i, 1
   %more = icmp slt i64 %i.up, %count
-  br i1 %more, label %copy, label %end
+  br i1 %more, label %next, label %end
 end:
+  ret void
+}
+
+define void @walk(ptr %program, ptr %frame) nounwind {
+entry:  ; the frame: the worker's own memory lies behind it
+  %jobs = load ptr, ptr %program
+  %length.at = getelementptr i64, ptr %program, i64 1
+  %length = load i64, ptr %length.at
+  %numbers.at = getelementptr i64, ptr %program, i64 2
+  %numbers = load ptr, ptr %numbers.at
+  %count.at = getelementptr i64, ptr %program, i64 3
+  %count = load i64, ptr %count.at
+  %pause.at = getelementptr i64, ptr %program, i64 4
+  %pause = load ptr, ptr %pause.at
+  %system.at = getelementptr i64, ptr %program, i64 5
+  %system = load ptr, ptr %system.at
+  call void @copy(ptr %frame, ptr %numbers, i64 %count)
   %bytes = mul i64 %count, 8
   %up = add i64 %bytes, 63
   %size = and i64 %up, -64
   %memory = getelementptr i8, ptr %frame, i64 %size
   %memory.at = getelementptr i64, ptr %frame, i64 1
   store ptr %memory, ptr %memory.at
+  br label %next
+next:
+  %j = phi i64 [ 0, %entry ], [ %j.up, %done ]
+  %place = mul i64 %j, 16
+  %job = getelementptr i64, ptr %jobs, i64 %place
+  %tasks.at = getelementptr i64, ptr %job, i64 8
+  %tasks = load i64, ptr %tasks.at
+  %do.at = getelementptr i64, ptr %job, i64 11
+  %do = load ptr, ptr %do.at
+  call void %do(ptr %job, ptr %frame)
+  %ended.at = getelementptr i64, ptr %job, i64 1
+  br label %look
+look:
+  %n = phi i64 [ 0, %next ], [ %n.up, %wait ]
+  %ended = load atomic i64, ptr %ended.at acquire, align 8
+  %missing = icmp slt i64 %ended, %tasks
+  br i1 %missing, label %wait, label %done
+wait:
+  %n.up = add i64 %n, 1
+  call void %pause(i64 %n.up, ptr %system)
+  br label %look
+done:
+  %j.up = add i64 %j, 1
+  %more = icmp slt i64 %j.up, %length
+  br i1 %more, label %next, label %end
+end:
   ret void
 }
 
 define void @each(ptr %job, ptr %frame) nounwind {
 entry:
-  call void @enter(ptr %job, ptr %frame)
+  %ended.at = getelementptr i64, ptr %job, i64 1
   %tasks.at = getelementptr i64, ptr %job, i64 8
   %tasks = load i64, ptr %tasks.at
   %few.at = getelementptr i64, ptr %job, i64 9
@@ -112,6 +154,8 @@ do.it:
   %within = icmp slt i64 %next, %tasks
   %last = select i1 %within, i64 %next, i64 %tasks
   call void %do(ptr %what, ptr %frame, i64 0, i64 0, i64 %first, i64 %last)
+  %number = sub i64 %last, %first
+  atomicrmw add ptr %ended.at, i64 %number release
   br label %take
 end:
   ret void
@@ -119,7 +163,7 @@ end:
 
 define void @deep(ptr %job, ptr %frame) nounwind {
 entry:
-  call void @enter(ptr %job, ptr %frame)
+  %ended.at = getelementptr i64, ptr %job, i64 1
   %fresh.at = getelementptr i64, ptr %frame, i64 2
   %slices.at = getelementptr i64, ptr %job, i64 8
   %slices = load i64, ptr %slices.at
@@ -178,34 +222,38 @@ done:
   store i64 0, ptr %fresh.at
   %after = add i64 %example, %n
   %again = icmp slt i64 %after, %stop
-  br i1 %again, label %few, label %take
+  br i1 %again, label %few, label %complete
+complete:
+  atomicrmw add ptr %ended.at, i64 1 release
+  br label %take
 end:
+  store i64 1, ptr %fresh.at
   ret void
 }
 
 define void @perform(
-    ptr %jobs, i64 %count, ptr %numbers, ptr %share, ptr %busy, ptr %posts, i64 %helpers, ptr %scratch, i64 %size,
-    ptr %yield
+    ptr %jobs, i64 %length, ptr %numbers, i64 %count, ptr %share, ptr %pause, ptr %system, ptr %busy, ptr %posts,
+    i64 %helpers, ptr %scratch, i64 %size
 ) nounwind {
-entry:
-  br label %next
-next:
-  %j = phi i64 [ 0, %entry ], [ %j.up, %next ]
-  %place = mul i64 %j, 16
-  %job = getelementptr i64, ptr %jobs, i64 %place
-  %numbers.at = getelementptr i64, ptr %job, i64 11
+  ; in the scratch: the shared words, a copy of the jobs, and then what each worker has
+  %copies = getelementptr i64, ptr %scratch, i64 8
+  store ptr %copies, ptr %scratch
+  %length.at = getelementptr i64, ptr %scratch, i64 1
+  store i64 %length, ptr %length.at
+  %numbers.at = getelementptr i64, ptr %scratch, i64 2
   store ptr %numbers, ptr %numbers.at
-  %do.at = getelementptr i64, ptr %job, i64 13
-  %do = load ptr, ptr %do.at
-  %wanted.at = getelementptr i64, ptr %job, i64 14
-  %wanted = load i64, ptr %wanted.at
-  %enough = icmp slt i64 %wanted, %helpers
-  %many = select i1 %enough, i64 %wanted, i64 %helpers
-  call void %share(ptr %busy, ptr %posts, i64 %many, ptr %do, ptr %job, ptr %scratch, i64 %size, ptr %yield)
-  %j.up = add i64 %j, 1
-  %more = icmp slt i64 %j.up, %count
-  br i1 %more, label %next, label %end
-end:
+  %count.at = getelementptr i64, ptr %scratch, i64 3
+  store i64 %count, ptr %count.at
+  %pause.at = getelementptr i64, ptr %scratch, i64 4
+  store ptr %pause, ptr %pause.at
+  %system.at = getelementptr i64, ptr %scratch, i64 5
+  store ptr %system, ptr %system.at
+  %words = mul i64 %length, 16
+  call void @copy(ptr %copies, ptr %jobs, i64 %words)
+  %frames = getelementptr i64, ptr %copies, i64 %words
+  call void %share(
+    ptr %busy, ptr %posts, i64 %helpers, ptr @walk, ptr %scratch, ptr %frames, i64 %size, ptr %system
+  )
   ret void
 }
 """
@@ -227,11 +275,20 @@ def shim(kinds: tuple[Any, ...]) -> Any:
 
 @cache
 def functions() -> Mapping[str, Callable[..., None]]:
-    """``each``, ``deep`` and ``perform``."""
+    """``each``, ``deep`` and ``perform``.
+
+    ``perform`` does the jobs of a program with these numbers, here and at the posts; at ``scratch`` lie ``overhead``
+    bytes, and then ``size`` for each who works.
+    """
     place, number = ctypes.c_void_p, ctypes.c_int64
     signatures = (
         ("each", place, place),
         ("deep", place, place),
-        ("perform", place, number, place, place, place, place, number, place, number, place),
+        ("perform", place, number, place, number, *[place] * 5, number, place, number),
     )
     return load(TEXT, signatures, host()).functions
+
+
+def overhead(jobs: int) -> int:
+    """Bytes that so many jobs take in the scratch of whoever performs them."""
+    return 8 * (8 + 16 * jobs)

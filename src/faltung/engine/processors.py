@@ -1,5 +1,8 @@
-"""How many processors this process may keep busy: those that it may run on, and no more than its container pays for."""
+"""Processors: how many this process may keep busy (those that it may run on, and no more than its container pays for),
+and how a thread leaves the one that it runs on.
+"""
 
+import ctypes
 import os
 import sys
 from functools import cache
@@ -50,3 +53,15 @@ def _share(folder: Path) -> int | None:
         return -(-int(time) // int(period)) if int(time) > 0 else None  # -1 in version 1: no limit
     except (OSError, ValueError):  # "max" in version 2: no limit
         return None
+
+
+def leave() -> None:
+    """Move the calling thread to another processor, if it may run on another one; it may come back later.
+
+    Linux now and then wakes a worker on the processor of the thread that calls it, and leaves both there for a long
+    time although another one has nothing to do.
+    """
+    allowed, here = os.sched_getaffinity(0), ctypes.CDLL(None).sched_getcpu()
+    if others := allowed - {here}:
+        os.sched_setaffinity(0, others)
+        os.sched_setaffinity(0, allowed)

@@ -78,8 +78,8 @@ class Program:
         self._work = 0.0
         words = [word for job in jobs for word in (self._lists(job) if isinstance(job, Lists) else self._alone(job))]
         self._count = len(jobs)
-        words[12::WORDS] = [FIRST + len(self._words)] * self._count
-        self._jobs = struct.pack(f"={len(words)}q", *words)
+        self._jobs = self._place(words)
+        self._layout = struct.Struct(f"={FIRST + len(self._words)}q")
 
     def run(self, arrays: Mapping[str, Array], run: Any) -> None:
         """Do all jobs with these arrays, in which they read and write; ``run`` is what numbers are made from."""
@@ -92,15 +92,10 @@ class Program:
             else:
                 later, kind = name
                 numbers.append(_bits(later.of(run), kind))
-        count, size = len(numbers), len(self._jobs)
-        memory = bytearray(arena.LINE + size + 8 * count)
-        place = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-        begin = -place % arena.LINE
-        memory[begin : begin + size] = self._jobs
-        struct.pack_into(f"={count}q", memory, begin + size, *numbers)
         workers.perform(
-            place + begin, self._count, place + begin + size, work=self._work, scratch=_lines(8 * count) + self._scratch
-        )
+            self._jobs, self._count, self._layout.pack(*numbers), work=self._work,
+            scratch=_lines(self._layout.size) + self._scratch,
+        )  # fmt: skip
 
     def _alone(self, call: Call) -> list[int]:
         """The words of a job that is one call."""
@@ -119,10 +114,10 @@ class Program:
 
     def _job(self, do: str, what: int, tasks: int, few: int, work: float) -> list[int]:
         self._work += work
-        helpers = tasks - 1 if work >= workers.SMALL else 0
+        few = few if work >= workers.SMALL else max(tasks, 1)
         doer = perform.functions()[do]
         self._kept.append(doer)
-        return [*[0] * 8, tasks, few if helpers else max(tasks, 1), what, 0, 0, dispatch.address(doer), helpers, 0]
+        return [*[0] * 8, tasks, few, what, dispatch.address(doer), *[0] * 4]
 
     def _call(self, call: Call) -> int:
         launch, function = call.launch, call.launch.function

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faltung.engine import arena, dispatch, processors
+from faltung.engine import perform as programs
 from faltung.engine.recording import recorder
 from faltung.errors import SettingError
 
@@ -34,9 +35,9 @@ AWAKE = 200e-6
 """Seconds for which a worker without a job stays at its post; between the kernels of a step lie 20 to 150e-6."""
 
 
-PATIENCE = 4
-"""The word of a post that says after how many looks without a job the worker goes."""
-FOREVER = 1 << 62
+PATIENCE, OTHER, CROWDED = 4, 5, 6
+"""The words of a post that say after how many looks without a job the worker goes, on which processor jobs come from,
+and whether the worker has left because it was on the same one."""
 
 
 class _Worker:
@@ -44,7 +45,7 @@ class _Worker:
 
     def __init__(self):
         self.post = _words()
-        self.post[PATIENCE] = _patience()
+        self.post[PATIENCE], self.post[OTHER] = _patience(), -1
         self.place = self.post.ctypes.data
         self._ending = False
         self._calls: SimpleQueue[None] = SimpleQueue()
@@ -54,7 +55,10 @@ class _Worker:
     def _live(self) -> None:
         while not self._ending:
             dispatch.help(self.place)
-            self._calls.get()
+            if self.post[CROWDED]:
+                processors.leave()
+            else:
+                self._calls.get()
 
     def wake(self) -> None:
         """Send the worker to its post if it sleeps, and back to it if it is just leaving.
@@ -157,7 +161,7 @@ def launch(
     dispatch.share(team.place, team.posts, helpers, kernel, job, memory.address, size)
 
 
-def perform(jobs: int, many: int, numbers: int, work: float, scratch: int) -> None:
+def perform(jobs: int, many: int, numbers: bytes, work: float, scratch: int) -> None:
     """Do the jobs of a program; ``work`` is an estimate of all operations, ``scratch`` what one thread needs."""
     team, helpers = _team, 0
     if work >= SMALL and (threads := count()) > 1:
@@ -165,15 +169,13 @@ def perform(jobs: int, many: int, numbers: int, work: float, scratch: int) -> No
             team.call(threads - 1)
         helpers = min(threads - 1, len(team.posts))
     size = -(-scratch // arena.LINE) * arena.LINE
-    memory = arena.scratch(size * (helpers + 1))
-    posts = [worker.post for worker in team.workers[:helpers]]
-    for post in posts:  # who has done its share of a long job waits for the next one, and does not go to sleep
-        post[PATIENCE] = FOREVER
-    try:
-        dispatch.perform(jobs, many, numbers, team.place, team.posts, helpers, memory.address, size)
-    finally:
-        for post in posts:
-            post[PATIENCE] = _patience()
+    memory = arena.scratch(size * (helpers + 1) + programs.overhead(many))
+    programs.functions()["perform"](
+        jobs, many, numbers, len(numbers) // 8, *_sharing(), team.place, team.posts, helpers, memory.address, size
+    )
+
+
+_sharing = cache(dispatch.sharing)
 
 
 def _number(argument: Any) -> Any:
