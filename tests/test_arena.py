@@ -26,6 +26,13 @@ def test_an_array_is_as_asked_and_begins_a_cache_line(shape, dtype):
     assert x.sum() == x.size
 
 
+def test_the_address_of_an_array_is_that_of_its_first_number_whatever_it_is():
+    x = np.zeros((3, 4, 5))
+    frozen = np.frombuffer(bytes(64), np.uint8)
+    for array in (x, x[1:, ::2, 3], x.T[2], np.empty((0, 7)), frozen, frozen[9:], np.broadcast_to(x[2, 3], (6, 5))):
+        assert arena.address(array) == array.ctypes.data
+
+
 @pytest.fixture
 def fresh_pool(monkeypatch):
     monkeypatch.setattr(arena, "pool", Pool())

@@ -10,6 +10,7 @@ from faltung.elements.dropout import Dropout
 from faltung.elements.edges import Crop, Pad
 from faltung.elements.element import Element, Parameter, Run
 from faltung.elements.embedding import Embedding
+from faltung.elements.gate import Gate, Offset
 from faltung.elements.joins import Concat, Product, Sum
 from faltung.elements.normalisation import BatchNorm, LayerNorm
 from faltung.elements.pointwise import Pointwise
@@ -36,6 +37,7 @@ __all__ = [
     "Element",
     "Embedding",
     "Flatten",
+    "Gate",
     "GlobalPool",
     "Identity",
     "LayerNorm",
@@ -44,6 +46,7 @@ __all__ = [
     "LpPool",
     "MaxPool",
     "MeanPool",
+    "Offset",
     "Pad",
     "Parameter",
     "Pointwise",

@@ -155,9 +155,8 @@ class Element(ABC):
 
     def admit(self, params: Params, *inputs: Array) -> None:
         """Refuse inputs and parameters whose shapes do not fit; every ``forward`` begins with it."""
-        shapes = tuple(x.shape[1:] for x in inputs)
-        self.output(*shapes)
-        expected = self.parameters(*shapes) | self.state(*shapes)
+        shapes = [x.shape[1:] for x in inputs]
+        expected = _expected(self, *shapes)
         for name, parameter in expected.items():
             if name not in params:
                 raise NetworkError(
@@ -191,6 +190,13 @@ class Element(ABC):
             positional.pop()
         parts = [text for text, _ in positional] + named
         return f"{type(self).__name__}({', '.join(parts)})"
+
+
+@functools.lru_cache(maxsize=1024)
+def _expected(element: Element, *shapes: Shape) -> dict[str, Parameter]:
+    """The parameters and the state for inputs of these shapes, if they fit."""
+    element.output(*shapes)
+    return element.parameters(*shapes) | element.state(*shapes)
 
 
 def product(sizes: Iterable[int | None]) -> int | None:

@@ -28,7 +28,7 @@ class Join(Element):
     def admit_all(self, params: Params, x: Arrays) -> None:
         """Refuse what does not fit; batches too, of which NumPy would repeat a single example silently."""
         self.admit(params, *x)
-        if len({len(array) for array in x}) > 1:
+        if any(len(array) != len(x[0]) for array in x):
             raise self._unfit([array.shape for array in x], "equal batches", "give as many examples in each")
 
 

@@ -10,7 +10,8 @@ import math
 import os
 import threading
 from collections import OrderedDict
-from typing import Any, cast
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,11 @@ from faltung.engine.recording import recorder
 Array = NDArray[Any]
 LINE = 64
 PAGE = 4096
+_word = ctypes.c_size_t.from_address
+
+
+class _Bytes(np.ndarray[Any, Any]):
+    """Bytes of a block. Were it a plain array, those made of a loan would refer to it instead of the loan."""
 
 
 class Block:
@@ -30,11 +36,12 @@ class Block:
     def __init__(self, number: int):
         self.number, self.size = number, _size(number)
         memory = np.empty(self.size + LINE, np.uint8)
-        self.address = -(-memory.ctypes.data // LINE) * LINE
-        bytes_ = ctypes.c_char * self.size
-        self.memory: Any = bytes_.from_buffer(cast("Any", memory), self.address - memory.ctypes.data)
+        before = -memory.ctypes.data % LINE
+        self.memory = memory[before : before + self.size].view(_Bytes)
+        self.address = address(self.memory)
 
 
+@cache
 def _number(count: int) -> int:
     """The number of the smallest size that holds so many bytes; sizes are 4, 5, 6, 7 times a power of 2.
 
@@ -74,7 +81,8 @@ class Pool:
             else:
                 block = Block(number)
             self.lent_bytes += block.size
-            self.most_bytes = max(self.most_bytes, self.lent_bytes)
+            if self.lent_bytes > self.most_bytes:
+                self.most_bytes = self.lent_bytes
         return block
 
     def take_back(self, block: Block) -> None:
@@ -116,7 +124,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     if (listener := recorder()) is not None:
         return listener.array(shape, dtype)
     block = lender.lend(math.prod(shape) * dtype.itemsize)
-    loan = _Loan(block.size, np.uint8, block.memory)
+    loan = block.memory.view(_Loan)
     loan.block, loan.pool = block, lender
     return np.ndarray(shape, dtype, loan)
 
@@ -127,12 +135,13 @@ def sums(shape: tuple[int, ...], dtype: Any) -> Array:
     return empty(shape, dtype) if listener is None else listener.array(shape, dtype, "sums")
 
 
+HEAD = object.__basicsize__
+"""Bytes at the beginning of every object of Python's; in an array the address of its first number comes next."""
+
+
 def address(array: Array) -> int:
-    """Where the first number of an array lies: by Python's buffers in a fifth of the time that NumPy takes for it."""
-    try:
-        return ctypes.addressof(ctypes.c_char.from_buffer(cast("Any", array)))
-    except (TypeError, ValueError):  # it is read-only, empty or no buffer
-        return array.__array_interface__["data"][0]
+    """Where the first number of an array lies, by NumPy's interface for C: its own answer takes ten times as long."""
+    return _word(id(array) + HEAD).value
 
 
 def scratch(count: int) -> Block:

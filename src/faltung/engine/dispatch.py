@@ -57,6 +57,14 @@ end:
   ret i64 %answer
 }
 
+define void @alone(ptr %do, ptr %job, ptr %scratch) nounwind {
+  %mode = alloca i64
+  call void @flush(ptr %mode)
+  call void %do(ptr %job, ptr %scratch)
+  call void @restore(ptr %mode)
+  ret void
+}
+
 define void @share(
     ptr %busy, ptr %posts, i64 %helpers, ptr %do, ptr %job, ptr %scratch, i64 %size, ptr %system
 ) nounwind {
@@ -241,10 +249,12 @@ class Kernel:
 
 def kernel(function: Any) -> Kernel:
     """The kernel of a function that ``compile`` has made; the function remembers it."""
-    if not hasattr(function, "kernel"):
+    try:
+        return function.kernel
+    except AttributeError:
         do, layout = _do(function.argtypes[:-3])
         function.kernel = Kernel(address(function), address(do), layout, ctypes.c_char * layout.size, do)
-    return function.kernel
+        return function.kernel
 
 
 @cache
@@ -258,6 +268,11 @@ def _do(kinds: tuple[Any, ...]) -> tuple[Any, struct.Struct]:
     text = DO.replace("{loads}", "\n".join(loads)).replace("{arguments}", "".join(arguments))
     layout = struct.Struct("=q56xqqq" + "".join(KINDS[kind][1] for kind in kinds))
     return load(text, (("do", ctypes.c_void_p, ctypes.c_void_p),), host()).functions["do"], layout
+
+
+def alone(kernel: Kernel, job: Any, scratch: int) -> None:
+    """Do a job here."""
+    _code()["alone"](kernel.do, job, scratch)
 
 
 def share(busy: int, posts: Any, helpers: int, kernel: Kernel, job: Any, scratch: int, size: int) -> None:
@@ -274,7 +289,7 @@ def help(post: int) -> None:
 
 
 def text(processor: str | None = None) -> str:
-    """``share``, ``help`` and ``pause`` in LLVM's language."""
+    """``alone``, ``share``, ``help`` and ``pause`` in LLVM's language."""
     mode = modes.text(processor)
     name, kind, argument = PAUSES[mode]
     pause = f"call void @{name}({kind} {argument})"
@@ -285,7 +300,8 @@ def text(processor: str | None = None) -> str:
 def _code() -> Mapping[str, Callable[..., None]]:
     place, number = ctypes.c_void_p, ctypes.c_int64
     share = ("share", place, place, number, place, place, place, number, place)
-    return load(text(), (share, ("help", place, place), ("pause", number, place)), host()).functions
+    alone = ("alone", place, place, place)
+    return load(text(), (alone, share, ("help", place, place), ("pause", number, place)), host()).functions
 
 
 def sharing() -> tuple[int, int, int]:

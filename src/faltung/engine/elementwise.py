@@ -48,12 +48,12 @@ Visit = Callable[[Callable[..., None]], None]
 
 def code(kernel: Callable[..., Function], dtype: Any, *settings: Any) -> Callable[..., None]:
     """kernel(vectors of this dtype, as long as this machine's, *settings), compiled; the kernel is a plain function."""
-    return _compiled(kernel, KINDS[np.dtype(dtype)], host(), *settings)
+    return _compiled(kernel, dtype, host(), *settings)
 
 
 @cache
-def _compiled(kernel: Callable[..., Function], kind: Type, machine: Machine, *settings: Any) -> Callable[..., None]:
-    code = recalled(_written, machine, kernel, kind, *settings)
+def _compiled(kernel: Callable[..., Function], dtype: Any, machine: Machine, *settings: Any) -> Callable[..., None]:
+    code = recalled(_written, machine, kernel, KINDS[np.dtype(dtype)], *settings)
     return next(iter(code.functions.values()))
 
 

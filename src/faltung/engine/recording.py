@@ -172,12 +172,16 @@ class Recorder:
         return buffer
 
 
-_local = threading.local()
+class _Local(threading.local):
+    recorder: Recorder | None = None
+
+
+_local = _Local()
 
 
 def recorder() -> Recorder | None:
     """Who listens in this thread, if somebody does."""
-    return getattr(_local, "recorder", None)
+    return _local.recorder
 
 
 def sliced() -> bool:

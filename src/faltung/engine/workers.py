@@ -20,10 +20,12 @@ from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 from numpy.typing import NDArray
 
 from faltung.engine import arena, dispatch, processors
 from faltung.engine import perform as programs
+from faltung.engine.arena import address
 from faltung.engine.recording import recorder
 from faltung.errors import SettingError
 
@@ -148,17 +150,19 @@ def launch(
     if (listener := recorder()) is not None:
         listener.launch(function, arguments, tasks, work, scratch)
         return
-    team, kernel = _team, dispatch.kernel(function)
-    helpers, few = 0, max(1, tasks)
-    if work >= SMALL and tasks > 1:
-        threads = min(threads or count(), tasks)
-        if work >= WAKING:
-            team.call(threads - 1)
-        helpers = min(threads - 1, len(team.posts))
-        few = max(1, min(tasks // (8 * threads), int(tasks * SMALL / max(work, 1))))
+    kernel = dispatch.kernel(function)
+    numbers = [address(a) if type(a) is ndarray else a if type(a) is int else _number(a) for a in arguments]
+    if work < SMALL or tasks <= 1 or (threads := min(threads or count(), tasks)) == 1:
+        dispatch.alone(kernel, kernel.job(tasks, max(1, tasks), numbers), arena.scratch(scratch).address)
+        return
+    team = _team
+    if work >= WAKING:
+        team.call(threads - 1)
+    helpers = min(threads - 1, len(team.posts))
+    few = max(1, min(tasks // (8 * threads), int(tasks * SMALL / work)))
     size = -(-scratch // arena.LINE) * arena.LINE
-    memory, job = arena.scratch(size * (helpers + 1)), kernel.job(tasks, few, [*map(_number, arguments)])
-    dispatch.share(team.place, team.posts, helpers, kernel, job, memory.address, size)
+    memory = arena.scratch(size * (helpers + 1))
+    dispatch.share(team.place, team.posts, helpers, kernel, kernel.job(tasks, few, numbers), memory.address, size)
 
 
 def perform(jobs: int, many: int, numbers: bytes, work: float, scratch: int) -> None:
@@ -179,14 +183,9 @@ _sharing = cache(dispatch.sharing)
 
 
 def _number(argument: Any) -> Any:
-    """An argument as machine code takes it."""
-    kind = type(argument)
-    if kind is int or kind is float:
-        return argument
-    if kind is np.ndarray:
-        return arena.address(argument)
-    if kind is tuple:
-        return arena.address(argument[0]) + argument[1]
+    """An argument that is neither array nor whole number, as machine code takes it."""
+    if type(argument) is tuple:
+        return address(argument[0]) + argument[1]
     return 0 if argument is None else argument
 
 

@@ -8,7 +8,7 @@
 import math
 import operator
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 
 import numpy as np
 
@@ -120,9 +120,14 @@ def _axis(element: Concat, array: Array) -> int:
 
 
 def _gather(parts: Arrays, y: Array, axis: int, back: bool) -> None:
-    lengths = constant(np.array([math.prod(part.shape[axis:]) for part in parts]))
-    kernel = code(_gathered, y.dtype, len(parts), back)
-    rows.launch(kernel, *parts, y, lengths, rows=math.prod(y.shape[:axis]), length=math.prod(y.shape[axis:]))
+    lengths = tuple([math.prod(part.shape[axis:]) for part in parts])
+    kernel, positions = code(_gathered, y.dtype, len(parts), back), math.prod(y.shape[:axis])
+    rows.launch(kernel, *parts, y, _numbers(lengths), rows=positions, length=sum(lengths))
+
+
+@lru_cache(maxsize=256)
+def _numbers(numbers: tuple[int, ...]) -> Array:
+    return constant(np.array(numbers))
 
 
 LOWERINGS = {
