@@ -20,9 +20,10 @@ from faltung.errors import (
     SettingError,
     ShapeError,
 )
+from faltung.exchange import tensorfile
 from faltung.exchange.modelfile import load_model
 from faltung.network import Chain
-from faltung.training import SGD, Adam, evaluate, fit
+from faltung.training import SGD, Adam, Averaged, evaluate, fit
 from faltung.training.job import order
 from tiny_training import NETWORK, images, settings
 
@@ -71,6 +72,72 @@ def test_the_rows_say_what_evaluate_says():
     assert (row["test_cost"], row["test_accuracy"]) == (found["cost"], found["accuracy"])
     assert row["seconds"] >= 0
     assert row["examples_per_second"] > 0
+
+
+def test_the_average_is_evaluated_and_saved_and_training_goes_on_without_it(tmp_path):
+    plain = fit(NETWORK, PARAMS, TRAIN, **settings(optimiser=Adam(0.05)))
+    averaged = Averaged(Adam(0.05), decay=0.7)
+    fitted = fit(NETWORK, PARAMS, TRAIN, **settings(optimiser=averaged, test=TEST, out=tmp_path))
+    tensors, _ = tensorfile.read(tmp_path / "checkpoint.safetensors", "faltung checkpoint")
+    assert all(np.array_equal(w, tensors[f"params/{name}"]) for name, w in plain.params.items())
+    slots = {"average": {name: tensors[f"slots/average/{name}"] for name in NETWORK.parameters}}
+    expected = averaged.result(plain.params, slots, 9)
+    assert not np.array_equal(expected["conv.w"], plain.params["conv.w"])
+    for params in (fitted.params, load_model(tmp_path / "model.safetensors")[1]):
+        assert all(np.array_equal(w, expected[name]) for name, w in params.items())
+    found = evaluate(NETWORK, expected, TEST, cost=CrossEntropy(), batch=8)
+    assert fitted.history[-1]["test_cost"] == found["cost"]
+
+
+class Halves:
+    """The first ten examples in even epochs, the others in odd ones."""
+
+    def __init__(self, number=0):
+        self.number = number
+
+    def epoch(self, number):
+        return Halves(number)
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, indices):
+        return TRAIN[np.arange(10)[indices] + 10 * (self.number % 2)]
+
+
+def test_data_may_be_drawn_anew_for_each_epoch():
+    fitted = fit(NETWORK, PARAMS, Halves(), **settings(epochs=2, batch=4, seed=3))
+    params, step = dict(PARAMS), 0
+    slots = SGD(0.1, momentum=0.9).slots({name: params[name] for name in NETWORK.parameters})
+    for epoch in range(2):
+        sequence = order(3, epoch, 10) + 10 * epoch
+        for chosen in (sequence[:4], sequence[4:8], sequence[8:]):
+            run = Run(training=True, seed=3, step=step)
+            back = NETWORK.backpropagate(params, *TRAIN[chosen], cost=CrossEntropy(), run=run)
+            params, slots = SGD(0.1, momentum=0.9).update(params, back.gradients, slots, step)
+            params, step = params | back.state, step + 1
+    assert all(np.array_equal(w, params[name]) for name, w in fitted.params.items())
+
+
+def test_a_view_of_ones_own_hears_of_all_steps_after_they_are_safe(tmp_path):
+    heard = []
+
+    class View:
+        def __enter__(self):
+            heard.append("begin")
+
+        def __exit__(self, *error):
+            heard.append("end")
+
+        def step(self, state):
+            heard.append(state.step)
+
+        def epoch(self, state):
+            rows = (tmp_path / "log.jsonl").read_text().splitlines()
+            heard.append(("epoch", len(state.history), len(rows)))
+
+    fit(NETWORK, PARAMS, TRAIN, **settings(epochs=2, out=tmp_path, progress=View()))
+    assert heard == ["begin", 1, 2, 3, ("epoch", 1, 1), 4, 5, 6, ("epoch", 2, 2), "end"]
 
 
 def test_drop_last_leaves_out_what_does_not_fill_a_batch():

@@ -21,7 +21,7 @@ CHANNELS = [1, 2, 3, 5, 15, 16, 17, 33, 128, 150]
 
 @pytest.fixture(autouse=True)
 def new_plans():
-    for cached in (edges._padded, edges._surrounded, edges._summed):
+    for cached in (edges._cut, edges._padded, edges._surrounded, edges._summed):
         cached.cache_clear()
 
 
@@ -75,6 +75,7 @@ def test_cropping_has_the_bits_of_the_definition(axes, channels, dtype, block):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(margins, "BLOCK", block)
         edges._surrounded.cache_clear()
+        edges._cut.cache_clear()
         x = normal(2, *sizes, channels, dtype=dtype)
         assert_same(Crop(amount), x)
         assert_same(Crop(size="like"), x, like=normal(2, *(size for size, _ in axes), 1))
@@ -110,10 +111,13 @@ def test_infinities_and_nan_are_moved_like_numbers():
         assert_same(element, x)
 
 
-def test_what_is_cut_off_is_a_view():
-    x, dy = normal(2, 5, 3), normal(2, 7, 3)
-    assert np.shares_memory(edges.crop_forward(Crop(1), {}, x)[0], x)
-    assert np.shares_memory(edges.pad_error(Pad(1), {}, (5,), dy), dy)
+def test_what_lies_side_by_side_is_a_view_and_all_else_a_copy():
+    for examples in (1, 2):
+        x, dy = normal(examples, 5, 3), normal(examples, 7, 3)
+        y, dx = edges.crop_forward(Crop(1), {}, x)[0], edges.pad_error(Pad(1), {}, (5,), dy)
+        assert y.flags.c_contiguous
+        assert dx.flags.c_contiguous
+        assert np.shares_memory(y, x) == np.shares_memory(dx, dy) == (examples == 1)
 
 
 def test_nothing_is_compiled_for_another_size():

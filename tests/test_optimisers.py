@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from faltung import training
 from faltung.errors import SettingError
-from faltung.training import SGD, Adam, AdamW, Cosine, Piecewise, StepDecay, WarmUp
+from faltung.training import SGD, Adam, AdamW, Averaged, Cosine, Piecewise, StepDecay, WarmUp
 
 NUMBERS = st.floats(-4, 4)
 GRADIENTS = [[0.5, -1.0, 2.0], [-0.25, 3.0, 0.0], [1.0, 1.0, 1.0], [0.125, -4.0, 2.5]]
@@ -56,6 +56,24 @@ def test_adam_is_its_formula(w, gradients, decay):
         assert slots["square"]["a"].item() == pytest.approx(v, rel=1e-10, abs=1e-12)
 
 
+@pytest.mark.parametrize("optimiser", [SGD(0.1, momentum=0.9), Adam(0.1)], ids=repr)
+def test_an_average_is_its_formula(optimiser):
+    averaged, params = Averaged(optimiser, decay=0.8), {"a": np.array([1.0, -2.0, 0.5]), "state": np.ones(2)}
+    slots, path = averaged.slots({"a": params["a"]}), []
+    plain, own = dict(params), optimiser.slots({"a": params["a"]})
+    assert averaged.result(params, slots, 0) is params
+    for step, dw in enumerate(GRADIENTS):
+        params, slots = averaged.update(params, {"a": np.array(dw)}, slots, step)
+        plain, own = optimiser.update(plain, {"a": np.array(dw)}, own, step)
+        assert np.array_equal(params["a"], plain["a"])
+        path.append(plain["a"])
+        weights = 0.8 ** np.arange(step, -1, -1)
+        result = averaged.result(params, slots, step + 1)
+        assert result["a"] == pytest.approx(weights @ np.array(path) / weights.sum(), rel=1e-12)
+        assert result["state"] is params["state"]
+    assert optimiser.result(plain, own, 4) is plain
+
+
 @pytest.mark.parametrize(
     ("optimiser", "expected"),
     [
@@ -75,7 +93,7 @@ def test_pytorch_has_the_same_numbers_at_a_constant_rate(optimiser, expected):
 
 
 @pytest.mark.parametrize(
-    "optimiser", [SGD(0.1, momentum=0.9, weight_decay=0.1), Adam(weight_decay=0.1), AdamW()], ids=repr
+    "optimiser", [SGD(0.1, momentum=0.9, weight_decay=0.1), Adam(weight_decay=0.1), AdamW(), Averaged(Adam())], ids=repr
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_new_arrays_of_the_same_dtype(optimiser, dtype):
@@ -108,6 +126,7 @@ def test_repr_is_the_call():
         SGD(warm, momentum=Piecewise(((0, 0.5), (2, 0.9))), nesterov=True),
         Adam(),
         AdamW(betas=(0, 0.5)),
+        Averaged(SGD(0.1), decay=0.5),
     ):
         assert eval(repr(optimiser), dict(vars(training))) == optimiser
 
@@ -127,6 +146,9 @@ def test_repr_is_the_call():
         (lambda: Adam(betas=0.9), r"got betas=0.9, expected two numbers, such as \(0.9, 0.999\)"),  # pyright: ignore[reportArgumentType] -- the mistake
         (lambda: Adam(epsilon=0.0), "got epsilon=0.0, expected a number of at least 1e-30"),
         (lambda: AdamW(weight_decay=-1.0), "got weight_decay=-1.0"),
+        (lambda: Averaged(Averaged(SGD(0.1))), r"got optimiser=Averaged\(.*, expected another optimiser, such as Adam"),
+        (lambda: Averaged(0.1), "got optimiser=0.1, expected another optimiser"),  # pyright: ignore[reportArgumentType] -- the mistake
+        (lambda: Averaged(SGD(0.1), decay=1.0), "got decay=1.0, expected a number of at least 0 and below 1"),
         (lambda: SGD(10**400), "got rate=10000.*, expected a number of at least 0"),
         (
             lambda: SGD(np.float64(0.1)),

@@ -13,7 +13,7 @@ from faltung.errors import ModelFileError, SettingError
 from faltung.exchange import tensorfile
 from faltung.exchange.modelfile import load_model
 from faltung.network import Chain
-from faltung.training import SGD, Adam, AdamW, Cosine, Interrupted, fit, folder
+from faltung.training import SGD, Adam, AdamW, Averaged, Cosine, Interrupted, fit, folder
 from tiny_training import NETWORK, Signalling, images, settings, without_times
 
 TRAIN, TEST = images(20), images(12, seed=1)
@@ -22,6 +22,7 @@ OPTIMISERS = {
     "nesterov": SGD(0.1, momentum=0.5, nesterov=True, weight_decay=0.01),
     "adam": Adam(0.01),
     "adamw": AdamW(Cosine(0.01, 9)),
+    "averaged": Averaged(Adam(0.01), decay=0.8),
 }
 
 
@@ -52,6 +53,7 @@ def history(out):
         ("adam", np.float32),
         ("adam", np.float64),
         ("adamw", np.float32),
+        ("averaged", np.float32),
     ],
 )
 def test_stopped_after_every_step_and_resumed(tmp_path, name, dtype):

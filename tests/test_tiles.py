@@ -90,7 +90,7 @@ def test_tiles_of_first_layers(kind, layer, name):
 
 def test_a_tile_that_is_too_large_would_be_seen():
     rows = DEEP[0].rows(F32)
-    function = correlate.tile(rows, correlate.Tile(lanes=4, vectors=4, pixels=14, channels=64), 14)
+    function = correlate.tile(rows, correlate.Tile(lanes=4, vectors=8, pixels=14, channels=64), 14)
     module, arm = for_arm(source([function], {function.name}, NEON))
     assert spills(arm.emit_assembly(module), "arm")[0] > 50
     assert spills(assembly([function], {function.name}, host("plain")))[0] > 50

@@ -115,12 +115,17 @@ class Training:
 
 
 class Prediction:
-    """The logits of one batch, as often as they are asked for."""
+    """The logits of one batch, as often as they are asked for.
 
-    def __init__(self, work, params, x):
+    Parameters belong to the caller, who may change them between calls; those of a predictor (``frozen``) stay as they
+    are, as those of ONNX Runtime and torch.compile do.
+    """
+
+    def __init__(self, work, params, x, frozen=False):
         self.network, self.params, self.x = network(work), params, x
+        self.predictor = self.network.predictor(params) if frozen else None
 
     def __call__(self):
-        return self.network.predict(self.params, self.x)
+        return self.predictor(self.x) if self.predictor else self.network.predict(self.params, self.x)
 
     logits = __call__

@@ -8,9 +8,10 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
-OURS = "faltung"
+OURS, FROZEN = "faltung", "faltung predictor"
 SETTINGS = {
     OURS: ("in_faltung", {}),
+    FROZEN: ("in_faltung", {"frozen": True}),
     "torch": ("in_torch", {}),
     "torch channels_last": ("in_torch", {"layout": "channels_last"}),
     "torch compile": ("in_torch", {"compiled": True}),
@@ -19,7 +20,7 @@ SETTINGS = {
 }
 if not any(map(shutil.which, ("g++", "clang++", "c++"))):
     del SETTINGS["torch compile"]  # it writes C++
-TRAINERS = [name for name in SETTINGS if name != "onnxruntime"]
+TRAINERS = [name for name in SETTINGS if name not in (FROZEN, "onnxruntime")]
 PREDICTORS = list(SETTINGS)
 FRAMEWORKS = {"in_faltung": "faltung", "in_torch": "torch", "in_jax": "jax.numpy", "in_onnx": "onnxruntime"}
 """What importing a side means."""

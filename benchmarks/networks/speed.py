@@ -2,7 +2,7 @@
 
 from .equality import TOLERANCES, of_predictions, of_trainings, refuse
 from .in_faltung import initial
-from .sides import OURS, PREDICTORS, TRAINERS, prediction, training
+from .sides import FROZEN, OURS, PREDICTORS, TRAINERS, prediction, training
 from .tables import comparison, table
 from .timing import medians, rounds
 from .works import WORKS, examples
@@ -44,7 +44,7 @@ def predict(options):
         predictions = _predictions(options, work, batch, initial(work))
         refuse(work, batch, of_predictions(predictions))
         rows.append(_timed(name, batch, predictions, options.rounds))
-    return rows, comparison("Prediction, milliseconds", rows, "seconds", 1e3, OURS)
+    return rows, comparison("Prediction, milliseconds", rows, "seconds", 1e3, OURS, FROZEN)
 
 
 def _works(options, batches):
@@ -59,7 +59,8 @@ def _trainings(options, work, batch, params):
 
 
 def _predictions(options, work, batch, params):
-    sides = [OURS, *(side for side in PREDICTORS if side != OURS and side in (options.sides or PREDICTORS))]
+    peers = [side for side in PREDICTORS if side not in (OURS, FROZEN)]
+    sides = [OURS, FROZEN, *(side for side in peers if side in (options.sides or peers))]
     return {side: prediction(side)(work, params, examples(work, batch)[0]) for side in sides}
 
 

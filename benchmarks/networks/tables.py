@@ -17,14 +17,15 @@ def shown(value):
     return str(value)
 
 
-def comparison(title, rows, key, scale, ours):
-    """Ours and every peer, the best peer in bold, and by how much it is behind: its number over ours."""
-    peers = list(dict.fromkeys(side for row in rows for side in row[key] if side != ours))
+def comparison(title, rows, key, scale, *ours):
+    """Ours and every peer, the best peer in bold, and by how much it is behind each of ours: its number over that."""
+    peers = list(dict.fromkeys(side for row in rows for side in row[key] if side not in ours))
     body = []
     for row in rows:
         numbers = {side: scale * number for side, number in row[key].items()}
-        best = min((side for side in numbers if side != ours), key=numbers.get, default=None)
+        best = min((side for side in numbers if side not in ours), key=numbers.get, default=None)
         cells = [f"**{shown(numbers[side])}**" if side == best else numbers.get(side) for side in peers]
-        ratio = numbers[best] / numbers[ours] if best and numbers.get(ours) else None
-        body.append([row["work"], row["batch"], numbers.get(ours), *cells, ratio])
-    return table(title, ["network", "batch", ours, *peers, "ratio"], body)
+        ratios = [numbers[best] / numbers[side] if best and numbers.get(side) else None for side in ours]
+        body.append([row["work"], row["batch"], *(numbers.get(side) for side in ours), *cells, *ratios])
+    ratios = ["ratio"] if len(ours) == 1 else [f"ratio of {side}" for side in ours]
+    return table(title, ["network", "batch", *ours, *peers, *ratios], body)

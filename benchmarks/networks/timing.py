@@ -5,8 +5,8 @@ import time
 
 LEAST = 0.05
 """Seconds that a turn lasts at least."""
-REST = 0.02
-"""Seconds before a turn, in which the threads of the one before go to sleep."""
+REST = 0.06
+"""Seconds before a turn, in which the threads of the one before go to sleep: those of ONNX Runtime after 33 ms."""
 
 
 def rounds(contestants, count):

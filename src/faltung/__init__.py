@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from faltung.elements import *  # noqa: F403 -- its __all__ is the list of public elements
     from faltung.model import Model
     from faltung.network import Backward, Chain, Forward, Graph, Network, Node
-    from faltung.training import SGD, Adam, AdamW, Cosine, Piecewise, StepDecay, WarmUp, evaluate, fit
+    from faltung.training import SGD, Adam, AdamW, Averaged, Cosine, Piecewise, StepDecay, WarmUp, evaluate, fit
 
     __all__ = [
         "SGD",
         "Adam",
         "AdamW",
+        "Averaged",
         "Backward",
         "Chain",
         "Cosine",
@@ -59,7 +60,8 @@ _HOMES = (
     {"Model": "model"}
     | dict.fromkeys(("Backward", "Chain", "Forward", "Graph", "Network", "Node"), "network")
     | dict.fromkeys(
-        ("SGD", "Adam", "AdamW", "Cosine", "Piecewise", "StepDecay", "WarmUp", "evaluate", "fit"), "training"
+        ("SGD", "Adam", "AdamW", "Averaged", "Cosine", "Piecewise", "StepDecay", "WarmUp", "evaluate", "fit"),
+        "training",
     )
 )
 

@@ -12,7 +12,7 @@ from faltung.elements.costs import Cost
 from faltung.elements.element import Params
 from faltung.elements.settings import check_count
 from faltung.exchange.modelfile import load_model, save_model
-from faltung.network import Network
+from faltung.network import Network, Predictor
 from faltung.training.fit import fit
 from faltung.training.metrics import evaluate
 from faltung.training.optimisers import Optimiser
@@ -54,6 +54,10 @@ class Model:
         if isinstance(parts[0], Mapping):
             return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return np.concatenate(parts)
+
+    def predictor(self) -> Predictor:
+        """The model made ready to predict often, see ``Network.predictor``."""
+        return self.network.predictor(self.params)
 
     def evaluate(self, data: Data, *, cost: Cost, batch: int = 256) -> dict[str, float]:
         """The cost over the data, and the accuracy where the cost has classes."""

@@ -8,7 +8,10 @@ from typing import Annotated, Any
 
 from typer import Argument, Exit, Option, Typer
 
+from faltung.cli.wavenet import wavenet
+
 app = Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app.add_typer(wavenet, name="wavenet")
 
 
 def _version(wanted: bool) -> None:
@@ -133,16 +136,16 @@ def trace(
 @app.command()
 def explain(
     model: Model,
-    size: Annotated[str | None, _option("HxW", "The size of open axes, as in 128x128.")] = None,
+    size: Annotated[str | None, _option("HxW", "The size of open axes, as in 128x128 or 16000.")] = None,
     batch: Annotated[int, Option(metavar="N", min=1, help="Examples at once.")] = 32,
     predicting: Annotated[bool, Option("--predict", help="A prediction instead of backpropagation.")] = False,
     ir: Annotated[str | None, _option("NODE", "Print the loops of this node instead.")] = None,
 ) -> None:
     """Show how a model runs: the order of the calls, what passes between them, and the time of each."""
-    from faltung.cli.data import parse_size
+    from faltung.cli.data import parse_sizes
     from faltung.cli.explain import explain
 
-    explain(model, parse_size(size) if size else None, batch, predicting, ir)
+    explain(model, parse_sizes(size) if size else None, batch, predicting, ir)
 
 
 @app.command()

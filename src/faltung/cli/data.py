@@ -55,3 +55,16 @@ def parse_size(text: str) -> Size:
     if match is None:
         raise SettingError(f"got --size {text}, expected HxW", way_out="give height and width, such as 28x28")
     return int(match[1]), int(match[2])
+
+
+def parse_sizes(text: str) -> tuple[int, ...]:
+    """The sizes of as many axes as there are.
+
+    >>> parse_sizes("16000"), parse_sizes("28x32")
+    ((16000,), (28, 32))
+    """
+    if not re.fullmatch(r"[1-9]\d{0,8}(x[1-9]\d{0,8})*", text):
+        raise SettingError(
+            f"got --size {text}, expected HxW, or one number an axis", way_out="give such as 28x28 or 100"
+        )
+    return tuple(map(int, text.split("x")))

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 from faltung.exchange.modelfile import load_model
+from faltung.models.wavenet import WaveNet
 
 
 def describe(model: Path) -> None:
@@ -14,8 +15,11 @@ def describe(model: Path) -> None:
     dtypes = ", ".join({str(array.dtype) for array in params.values()})
     facts = {"file": f"{model}, {model.stat().st_size:,} bytes", "parameters": f"{count:,} {dtypes}"}
     facts |= {name: _text(value) for name, value in about.items() if value is not None}
-    width = max(map(len, facts))
     print(f"{network}\n")
+    if "wavenet" in about:  # its settings, which are told by the dilations
+        print(f"{WaveNet.load(model)}\n")
+        del facts["wavenet"]
+    width = max(map(len, facts))
     for name, text in facts.items():
         print(f"{name:{width}}  {text}")
 

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from faltung.cli.inputs import random_inputs
 from faltung.elements.costs import CrossEntropy, SquaredError
-from faltung.elements.element import Array, Params, Shape
+from faltung.elements.element import Params, Shape
 from faltung.engine.kernels import compiled
 from faltung.errors import NetworkError, SettingError
 from faltung.exchange.modelfile import load_model
@@ -63,8 +64,8 @@ def _planned(network: Network, params: Params, size: tuple[int, ...] | None, bat
     """The plan for inputs of random numbers, with a cost that fits the output."""
     from faltung.engine.programs import plans
 
-    rng = np.random.default_rng(0)
-    x = {name: _input(name, shape, size, batch, rng) for name, shape in network.inputs.items()}
+    sizes = {name: _sizes(name, shape, size) for name, shape in network.inputs.items()}
+    x = random_inputs(network, sizes, batch, np.random.default_rng(0))
     if predicting:
         network.predict(params, x)
     else:
@@ -85,11 +86,11 @@ def _planned(network: Network, params: Params, size: tuple[int, ...] | None, bat
     return plan.planned
 
 
-def _input(name: str, shape: Shape, size: tuple[int, ...] | None, batch: int, rng: np.random.Generator) -> Array:
-    """An input of this shape, whose open axes have this size."""
+def _sizes(name: str, shape: Shape, size: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The shape of an input whose open axes have this size."""
     left = list(size or ())
     sizes = [left.pop(0) if wanted is None and left else wanted for wanted in shape]
-    known = [size for size in sizes if size is not None]
+    known = tuple(size for size in sizes if size is not None)
     if len(known) < len(sizes) or left:
         given, open_axes = "x".join(map(str, size or ())), sum(wanted is None for wanted in shape)
         raise SettingError(
@@ -97,4 +98,4 @@ def _input(name: str, shape: Shape, size: tuple[int, ...] | None, batch: int, rn
             f"expected {open_axes} open axes",
             way_out="give --size HxW for the open axes, and only for them",
         )
-    return rng.random((batch, *known)).astype(np.float32)
+    return known

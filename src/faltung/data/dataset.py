@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from faltung.errors import DataError, SettingError
 Indices = slice | NDArray[np.integer[Any]]
 Batch = tuple[NDArray[Any], NDArray[Any]]
 """x (batch, *axes, channels) and the targets (batch, ...)."""
+Given = tuple[Any, NDArray[Any]]
+"""The same, where x may also be a dictionary of arrays by the names of a network's inputs."""
 
 
 class Data(Protocol):
@@ -30,7 +32,16 @@ class Data(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, indices: Indices, /) -> Batch: ...
+    def __getitem__(self, indices: Indices, /) -> Given: ...
+
+
+@runtime_checkable
+class Redrawn(Data, Protocol):
+    """Data whose examples are others in each epoch, such as random parts of long recordings."""
+
+    def epoch(self, number: int, /) -> Data:
+        """The examples of an epoch, counted from 0: as many in each, and always the same ones for the same number."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +130,7 @@ def _same_count(name: str, array: NDArray[Any], other_name: str, other: NDArray[
 
 def batches(
     data: Data, size: int, *, order: NDArray[np.integer[Any]] | None = None, drop_last: bool = False
-) -> Iterator[Batch]:
+) -> Iterator[Given]:
     """The examples in ``order`` (as they lie, if none is given), ``size`` at a time; the last batch may be smaller.
 
     Raises: as ``steps``.

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from faltung.engine.language import INDEX, Function, Type, Value, Variable, pointer
 from faltung.engine.machine import Machine
+from faltung.engine.shared import Shared, Tails, sharing
 
 SIZES = (
     "tasks", "groups", "bands", "band", "spans", "span", "ranges", "few",  # how the output is cut
@@ -41,6 +42,13 @@ STREAM = 24
 PIXELS = 14, 12
 """The most pixels of a tile: with one vector, whose multiply-adds read x themselves, and with more, where the places of
 so many just fit into the general registers."""
+
+TURN = 16
+"""Multiply-adds in a turn of the innermost loop from which on its counting costs nothing. Unrolled further, 3 to 128
+channels run as fast (1x1, 3x3, 5x5), and take LLVM longer."""
+
+SHARED = 28
+"""The most pixels of a tile with shared vectors, whose x lie side by side at places of known distance."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,10 @@ class Rows:
         """Numbers from one pixel of x to the next as tiles see them: padded rows are copies of one group's channels."""
         return self.inputs if self.padded else self.x_pixel
 
+    def joined(self, channels: int) -> bool:
+        """Do the taps of a row and so many channels lie side by side?"""
+        return self.dilation == 1 and self.pixel == channels
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -87,6 +99,10 @@ class Tile:
     """Inputs in one sweep, so that the weights of a block stay in the L2 cache."""
     filters: int = 0
     """Numbers of w from one input to the next, where weights are read in place; 0 where they are packed."""
+    shared: Shared | None = None
+    """How pixels share the last vector, if they do."""
+    kept: bool = False
+    """Do the weights of a row of taps stay in registers? All vectors are shared then."""
 
     @property
     def block(self) -> int:
@@ -100,7 +116,7 @@ class Tile:
 
 
 def schedule(rows: Rows, outer_taps: int, machine: Machine) -> Tile:
-    """Choose the tile: fewest padded outputs, then the most multiply-adds a load."""
+    """Choose the tile: fewest padded outputs, then the most multiply-adds a load; one vector is shared if it can be."""
     lanes = machine.lanes(rows.kind.size)
     needed = -(-rows.outputs // lanes)
 
@@ -115,6 +131,15 @@ def schedule(rows: Rows, outer_taps: int, machine: Machine) -> Tile:
         waste = -(-needed // vectors) * vectors / needed
         return (busy / waste, work / loads)
 
+    shared = None if rows.across else sharing(rows.kind, rows.outputs, rows.stride * rows.pixel, machine)
+    if shared and needed <= 8:
+        # each group of pixels takes so many sums; beside them are weights, a vector of x, and how it is shuffled
+        row = rows.taps * rows.inputs
+        kept = needed == 1 and rows.joined(rows.inputs) and row <= machine.registers // 2
+        room = (machine.registers - (row + 6 if kept else needed + 2)) // ((needed - 1) * shared.members + 1)
+        if room:
+            most = min(room * shared.members, SHARED)
+            return Tile(lanes, needed, most, rows.inputs, shared=shared, kept=kept)
     vectors = max(range(1, min(8, needed) + 1), key=quality)
     bytes_a_channel = outer_taps * rows.taps * vectors * lanes * rows.kind.size
     most = max(1, machine.l2 // 2 // bytes_a_channel)
@@ -124,7 +149,7 @@ def schedule(rows: Rows, outer_taps: int, machine: Machine) -> Tile:
 
 def tile(rows: Rows, plan: Tile, pixels: int) -> Function:
     """``pixels`` neighbouring output pixels, one block of outputs, one sweep of channels."""
-    kind, lanes, vectors = rows.kind, plan.lanes, range(plan.vectors)
+    kind, lanes, vectors = rows.kind, plan.lanes, range(plan.vectors - (plan.shared is not None))
     f = Function(
         f"tile_{pixels}", x=pointer(kind), w=pointer(kind), y=pointer(kind), start=pointer(kind), start_step=INDEX,
         x_step=INDEX, y_step=INDEX, d_count=INDEX, h_count=INDEX, x_plane=INDEX, x_row=INDEX, w_plane=INDEX,
@@ -133,7 +158,7 @@ def tile(rows: Rows, plan: Tile, pixels: int) -> Function:
     x, w, y, start, start_step, x_step, y_step, d_count, h_count, x_plane, x_row, w_plane, outputs = f.arguments
     if not rows.across:
         x_step, y_step = f.constant(rows.stride * rows.pixel), f.constant(rows.y_pixel)
-    ragged = rows.outputs % plan.block != 0
+    ragged = rows.outputs % plan.block != 0 and not plan.shared
     masks = [f.first_lanes(outputs - v * lanes, lanes) if ragged else None for v in vectors]
     for p in range(pixels):  # where the next tile writes; else tiles of few taps wait for these lines
         for line in range(0, plan.block, max(lanes, LINE // kind.size)):
@@ -142,11 +167,18 @@ def tile(rows: Rows, plan: Tile, pixels: int) -> Function:
     for p in range(pixels):
         place = f.at(start, start_step * p)
         acc.append([f.variable(f"acc{p}_{v}", f.load(place, v * lanes, lanes, masks[v])) for v in vectors])
+    tails, last = None, len(vectors) * lanes
+    if plan.shared:
+        tails = Tails(f, plan.shared, pixels, plan.shared.repeated(f, start, last), packed=not plan.filters)
 
     def sweep(x_tap: Value, w_tap: Value, count: int) -> None:
+        if tails and plan.kept:
+            tails.add_row(x_tap, w_tap, plan.row, count)
+            return
         # Within a turn no number of x is met twice: LLVM would keep it until then, and spill the accumulators.
         most = min(count if count <= 12 else 4, count if rows.across else rows.stride * rows.pixel)
-        unroll = max(u for u in range(1, most + 1) if count % u == 0)
+        enough = -(-TURN // (pixels * plan.vectors))
+        unroll = max(u for u in range(1, min(most, enough) + 1) if count % u == 0)
         with f.loop("c", count, step=unroll) as c:
             w_c = f.at(w_tap, c * plan.row)
             places = [f.at(x_tap, c + x_step * p) for p in range(pixels)]
@@ -162,14 +194,15 @@ def tile(rows: Rows, plan: Tile, pixels: int) -> Function:
                     pixel = f.broadcast(f.load(places[p], u, name=f"x{p}"), lanes)
                     for v in vectors:
                         acc[p][v].set(f.fma(pixel, weights[v], acc[p][v].value))
+                if tails:
+                    tails.add(places[0], u, w_c, u * plan.row + last)
 
     tap = _tap(rows, plan)
-    joined = rows.dilation == 1 and rows.pixel == plan.channels  # taps and channels side by side: one long sweep
     with f.loop("kd", d_count) as kd:
         x_d, w_d = f.at(x, kd * x_plane), f.at(w, kd * w_plane)
         with f.loop("kh", h_count) as kh:
             x_h, w_h = f.at(x_d, kh * x_row), f.at(w_d, kh * (rows.taps * tap))
-            if joined:
+            if rows.joined(plan.channels):  # one long sweep
                 sweep(x_h, w_h, rows.taps * plan.channels)
             else:
                 with f.loop("kw", rows.taps) as kw:
@@ -177,6 +210,8 @@ def tile(rows: Rows, plan: Tile, pixels: int) -> Function:
     for p in range(pixels):
         for v in vectors:
             f.store(acc[p][v].value, y, y_step * p + v * lanes, masks[v])
+    if tails:
+        tails.store(f.at(y, last), rows.y_pixel)
     return f
 
 

@@ -12,15 +12,17 @@ pixels of a slice of examples pass by, a chunk at a time; and the chunk stays in
 seen it. Each slice of examples, or of the rows and columns of one, has sums of its own.
 
 Where channels are few, the taps of a row and their channels, side by side in memory, are the inputs (``joined``); they
-are read from a copy of the padded row. And where a vector cannot be loaded in part, dy is copied with zeros behind its
-last output.
+are read from a copy of the padded row, and may share vectors of sums (see ``shared``). And where a vector cannot be
+loaded in part, dy is copied with zeros behind its last output.
 """
 
+import itertools
 from dataclasses import dataclass
 
 from faltung.engine.correlate import SIZES, STREAM, Rows, inside, pad, zero
 from faltung.engine.language import INDEX, Function, Value, pointer
 from faltung.engine.machine import Machine
+from faltung.engine.shared import Shared, sharing
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Sums:
     copied: bool
     """Is dy copied with zeros up to whole vectors?"""
     registers: int
+    shared: Shared | None = None
+    """How inputs share the sums of the last vector of outputs, if they do."""
 
     @property
     def block(self) -> int:
@@ -66,6 +70,12 @@ def schedule(rows: Rows, machine: Machine) -> Sums:
         for most in range(1, min(14, inputs) + 1)
         if vectors * most + vectors + 1 <= machine.registers
     ]
+    shared = sharing(rows.kind, rows.outputs, 1, machine) if joined else None
+    if shared and needed <= 8:
+        # each group of inputs takes so many sums; beside them are dy of two pixels, x, and how it is shuffled
+        room = (machine.registers - 2 * needed - 2) // ((needed - 1) * shared.members + 1)
+        if room:
+            return Sums(lanes, needed, even(inputs, room * shared.members), joined, False, machine.registers, shared)
     vectors, most = min(choices, key=cycles)
     copied = not machine.masks and rows.outputs % (lanes * vectors) > 0
     return Sums(lanes, vectors, most, joined, copied, machine.registers)
@@ -122,9 +132,11 @@ def tile(rows: Rows, plan: Sums, inputs: int) -> Function:
     """Add a box of pixels (examples, rows, columns) to ``inputs`` times one block of sums.
 
     Where these are too few to hide a multiply-add's latency, up to four pixels in turn have sums of their own. What
-    lies ``x_ahead`` and ``dy_ahead`` is read next, from memory that answers late.
+    lies ``x_ahead`` and ``dy_ahead`` is read next, from memory that answers late. Where inputs share vectors, pixels go
+    in pairs at least, and what two of them read is read once.
     """
-    kind, lanes, vectors = rows.kind, plan.lanes, range(plan.vectors)
+    kind, lanes, shared = rows.kind, plan.lanes, plan.shared
+    vectors, groups = range(plan.vectors - (shared is not None)), shared.groups(inputs) if shared else []
     x_step, dy_step = rows.stride * rows.x_pixel, plan.block if plan.copied else rows.y_pixel
     f = Function(
         f"sums_{inputs}",
@@ -132,15 +144,19 @@ def tile(rows: Rows, plan: Sums, inputs: int) -> Function:
         x_example=INDEX, x_row=INDEX, dy_example=INDEX, dy_row=INDEX, outputs=INDEX, x_ahead=INDEX, dy_ahead=INDEX,
     )  # fmt: skip
     x, dy, dw, examples, height, width, x_example, x_row, dy_example, dy_row, outputs, x_ahead, dy_ahead = f.arguments
-    ragged = rows.outputs % plan.block != 0 and not plan.copied
+    ragged = rows.outputs % plan.block != 0 and not plan.copied and not shared
     masks = [f.first_lanes(outputs - v * lanes, lanes) if ragged else None for v in vectors]
-    sums = inputs * plan.vectors
+    sums, last = inputs * len(vectors) + len(groups), len(vectors) * lanes
     turns = 1 if sums >= 8 else min(4, (plan.registers - 1 - plan.vectors) // sums)
+    if shared:  # dy of all of them is at hand
+        turns = max(1, min(turns, (plan.registers - 3) // (sums + plan.vectors)))
+    together = max(turns, 2 if shared else 1)
     acc = [[f.variable(f"acc{r}_{v}", 0.0, kind.times(lanes)) for v in vectors] for r in range(turns * inputs)]
+    tails = [f.variable(f"tail{n}", 0.0, kind.times(lanes)) for n in range(turns * len(groups))]
     with f.loop("n", examples) as n, f.loop("h", height) as h:
         x_h, dy_h = f.at(x, n * x_example + h * x_row), f.at(dy, n * dy_example + h * dy_row)
-        whole = width // turns * turns
-        for begin, end, pixels in ((0, whole, turns), (whole, width, 1))[: 1 if turns == 1 else 2]:
+        whole = width // together * together
+        for begin, end, pixels in ((0, whole, together), (whole, width, 1))[: 1 if together == 1 else 2]:
             with f.loop("t", end, begin, step=pixels) as t:
                 x_t, dy_t = f.at(x_h, t * x_step), f.at(dy_h, t * dy_step)
                 for p in range(pixels):
@@ -148,18 +164,35 @@ def tile(rows: Rows, plan: Sums, inputs: int) -> Function:
                         f.prefetch(f.at(x_t, p * x_step), x_ahead)
                     for v in vectors:
                         f.prefetch(f.at(dy_t, p * dy_step + v * lanes), dy_ahead)
-                for p in range(pixels):
-                    errors = [f.load(dy_t, p * dy_step + v * lanes, lanes, masks[v], name="dy") for v in vectors]
-                    for r in range(inputs):
+                errors: dict[int, list[Value]] = {}
+                pairs = itertools.product(range(pixels), range(inputs))
+                for p, r in sorted(pairs, key=lambda pair: pair[0] * x_step + pair[1]) if shared else pairs:
+                    if p not in errors:
+                        places = [(p * dy_step + v * lanes, masks[v]) for v in vectors]
+                        errors[p] = [f.load(dy_t, place, lanes, mask, name="dy") for place, mask in places]
+                        if shared:
+                            errors[p].append(shared.repeated(f, dy_t, p * dy_step + last))
+                    if vectors:
                         pixel = f.broadcast(f.load(x_t, p * x_step + r, name=f"x{r}"), lanes)
-                        for total, error in zip(acc[p * inputs + r], errors, strict=True):
+                        for total, error in zip(acc[p % turns * inputs + r], errors[p], strict=False):
                             total.set(f.fma(pixel, error, total.value))
+                    if shared and r % shared.members == 0:
+                        number = r // shared.members
+                        total = tails[p % turns * len(groups) + number]
+                        some = shared.numbers(f, x_t, p * x_step + r, len(groups[number]))
+                        total.set(f.fma(some, errors[p][-1], total.value))
     for r in range(inputs):
         for v in vectors:
             total = f.load(dw, r * plan.block + v * lanes, lanes)
             for part in acc[r::inputs]:
                 total = total + part[v].value
             f.store(total, dw, r * plan.block + v * lanes)
+        if shared:
+            number, member = divmod(r, shared.members)
+            total = f.load(dw, r * plan.block + last, shared.used)
+            for part in tails[number :: len(groups)]:
+                total = total + shared.outputs(f, part.value, range(member, member + 1))
+            f.store(total, dw, r * plan.block + last)
     return f
 
 

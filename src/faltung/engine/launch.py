@@ -19,7 +19,7 @@ from faltung.engine.correlate import SIZES, Rows, Tile
 from faltung.engine.language import Function
 from faltung.engine.machine import Machine, host
 from faltung.engine.recall import recalled
-from faltung.engine.recording import Fresh, Slices, constant, sliced
+from faltung.engine.recording import Fresh, Slices, constant, packs_once, sliced
 from faltung.engine.slices import add_slices
 
 Array = NDArray[Any]
@@ -211,7 +211,7 @@ class Call:
     def tile(self) -> Tile:
         """The tile; weights that few pixels meet are read where they are, if they lie as the tile reads them.
 
-        Not in a slice of a program, for all of which they are packed once.
+        Not where they are packed once for many uses.
         """
         rows, (d, h, w), taps, here = self.rows, self.axes, self.taps, host()
         tile = correlate.schedule(rows, d.taps * h.taps, here)
@@ -221,7 +221,7 @@ class Call:
         tap = rows.inputs * filters
         row = rows.taps * tap
         fits = steps == (1, filters, tap * (rows.taps > 1), row * (h.taps > 1), h.taps * row * (d.taps > 1))
-        if fits and tiles < PACKED and not sliced() and (here.masks or rows.outputs % tile.block == 0):
+        if fits and tiles < PACKED and not packs_once() and (here.masks or rows.outputs % tile.block == 0):
             return replace(tile, filters=filters, channels=rows.inputs)
         return tile
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from faltung.elements.element import Array, Params, Run
 from faltung.engine.kernels import Kernels, compiled
-from faltung.network.executors import Arrays, Backward, Goals, Optimiser, Slots, Trained
+from faltung.network.executors import Arrays, Backward, Goals, Optimiser, Prepare, Slots, Trained
 from faltung.network.layerwise import Layerwise
 
 if TYPE_CHECKING:
@@ -20,6 +20,14 @@ class Native(Layerwise):
         """The outputs alone."""
         done = programs().predict(network, params, inputs, run) if compiled()[1] else None
         return super().predict(network, params, inputs, run) if done is None else done
+
+    def frozen(self, network: "Network", params: Params) -> Prepare:
+        """Programs for the sizes that come; what follows from parameters alone is computed once."""
+        slowly = super().frozen(network, params)
+        if not compiled()[1]:
+            return slowly
+        frozen = programs().Frozen(network, params)
+        return lambda inputs: frozen.ready(inputs) or slowly(inputs)
 
     def backpropagate(
         self,

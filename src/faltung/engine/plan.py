@@ -4,9 +4,10 @@ A plan is found by what is asked for and by sizes alone, and kept while the netw
 none: it runs element by element, and gives the same values.
 """
 
+import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -18,6 +19,7 @@ from faltung.engine import arena
 from faltung.engine.fusion import fused
 from faltung.engine.machine import host
 from faltung.engine.recording import Later, NotRecordedError, recording
+from faltung.engine.settle import Settled
 from faltung.engine.stages import OF_EXAMPLES, Planned, Recorded, deep, flat, order, packed
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ FEW = 4
 """Examples that are too few to be split among workers."""
 TASKS = 16
 """Tasks that a prediction should have, if there are so many examples."""
+MALLOC = 1 << 16
+"""Bytes up to which fresh memory costs less than memory that was used before."""
 MOST = 64
 """Plans that a network keeps; those used least recently go."""
 
@@ -45,6 +49,8 @@ class Task:
     do: Callable[[dict[str, Array], dict[str, Array]], dict[str, Array]]
     inputs: Given
     params: Given
+    settled: Settled | None = None
+    """The parameters, where they never change."""
 
     def record(self, examples: int, *, sliced: bool) -> tuple[Recorded, dict[str, tuple[tuple[int, ...], Any]]]:
         """What it does with so many examples, and the shapes of the results."""
@@ -53,7 +59,7 @@ class Task:
             for _, dtype in (*self.inputs.values(), *self.params.values())
         ):
             raise NotRecordedError("numbers that kernels do not know")
-        with recording(sliced=sliced) as recorder:
+        with recording(sliced=sliced, settled=self.settled is not None) as recorder:
             inputs = {
                 name: recorder.array((examples, *shape), dtype, "input", name)
                 for name, (shape, dtype) in self.inputs.items()
@@ -71,7 +77,8 @@ class Task:
             if outside and results[name].nbytes != place.buffer.size:
                 raise NotRecordedError(f"{name}, which is a part of another value")
         shapes = {name: (array.shape, array.dtype) for name, array in results.items()}
-        return Recorded(examples, fused(recorder.launches, places.values()), places), shapes
+        recorded = Recorded(examples, fused(recorder.launches, places.values()), places)
+        return (self.settled.without(recorded) if self.settled else recorded), shapes
 
 
 def later(run: Run) -> Run:
@@ -97,6 +104,39 @@ class Plan:
             arrays[name] = empty((size,), np.uint8)
         planned.program.run(arrays, numbers)
         return {name: self._result(name, arrays) for name in planned.results}
+
+    def bound(self, inputs: Sequence[str], outputs: Sequence[str]) -> Callable[..., Any] | None:
+        """``run`` for arrays in the order of these inputs, for many calls: it gives the only output, or all by name.
+
+        None where outputs have no memory of their own.
+        """
+        names = [f"value:{name}" for name in outputs]
+        arrays = self.planned.arrays
+        sizes = [math.prod(self._shapes[name]) * self._dtypes[name].itemsize for name in names]
+        if any(arrays.get(name) != size for name, size in zip(names, sizes, strict=True)):
+            return None
+        inside = {name: size for name, size in arrays.items() if name not in names}
+        run, address = self.planned.program.bound([*inputs, *names], inside), arena.address
+        lenders = [arena.empty if size > MALLOC else np.empty for size in sizes]
+        wanted = [(empty, self._shapes[name], self._dtypes[name]) for empty, name in zip(lenders, names, strict=True)]
+        lend, shape, dtype = wanted[0]
+
+        def single(x: Array) -> Array:
+            y = lend(shape, dtype)
+            run(address(x), address(y))
+            return y
+
+        def several(*given: Array) -> dict[str, Array]:
+            new = [lend(shape, dtype) for lend, shape, dtype in wanted]
+            run(*map(address, given), *map(address, new))
+            return dict(zip(outputs, new, strict=True))
+
+        def one(*given: Array) -> Array:
+            return several(*given)[outputs[0]]
+
+        if len(outputs) > 1:
+            return several
+        return single if len(inputs) == 1 else one
 
     def _result(self, name: str, arrays: Mapping[str, Array]) -> Array:
         result = self.planned.results[name]

@@ -6,19 +6,21 @@ Whoever asks first for certain sizes has to wait until the network is recorded f
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from faltung.elements.activations import Identity
 from faltung.elements.costs import Cost
-from faltung.elements.element import Array, Element, Params, Run
+from faltung.elements.element import Array, Element, Params, Run, Shape
 from faltung.elements.reshape import Flatten, Reshape
 from faltung.engine.kernels import Kernels, lowering
 from faltung.engine.lower import costs
 from faltung.engine.lower.update import move
 from faltung.engine.plan import Plan, Plans, Task, later
 from faltung.engine.recording import Later, NotRecordedError
+from faltung.engine.settle import Settled
 from faltung.errors import at
 from faltung.network import Network
 from faltung.network.executors import Arrays, Backward, Goals, Optimiser, Slots, Trained
@@ -41,6 +43,44 @@ def predict(network: Network, params: Params, inputs: Arrays, run: Run) -> dict[
 
     results = _results(network, ("predict",), inputs, _own(network, params), run, record)
     return None if results is None else {name: results[f"value:{name}"] for name in network.outputs}
+
+
+class Frozen:
+    """See ``faltung.network.executors.Executor.frozen``."""
+
+    def __init__(self, network: Network, params: Params):
+        self._network = network
+        self._own = {name: np.ascontiguousarray(array) for name, array in _own(network, params).items()}
+        self._settled = Settled(self._own)
+
+    def ready(self, inputs: Arrays) -> Callable[..., Any] | None:
+        """The function for inputs like these; None where there is no program."""
+        network = self._network
+
+        def record(given: Arrays, own: Arrays) -> dict[str, Array]:
+            return _named(value=Layerwise(Recording()).predict(network, own, given, later(Run())))
+
+        dtypes = {name: np.dtype(np.int64) if name in network.indices else x.dtype for name, x in inputs.items()}
+        task = Task(
+            record,
+            {name: (x.shape[1:], dtypes[name]) for name, x in inputs.items()},
+            {name: (w.shape, w.dtype) for name, w in self._own.items()},
+            self._settled,
+        )
+        try:
+            plan = Plan(task, len(next(iter(inputs.values()))), summed=False)
+        except NotRecordedError:
+            return None
+        run = plan.bound([*inputs], network.outputs)
+        if run is None or not network.indices:
+            return run
+
+        def admitted(*arrays: Array) -> Any:
+            given = dict(zip(inputs, arrays, strict=True))
+            _admit_indices(network, given)
+            return run(*given.values())
+
+        return admitted
 
 
 def backpropagate(
@@ -161,18 +201,37 @@ class Comparison:
 
 
 def _compared(network: Network, params: Params, inputs: Arrays, goals: Goals) -> dict[str, Comparison] | None:
-    """The goals, admitted; None where the shape of an output is not known before, or a cost has no kernel."""
+    """The goals, admitted; None where there are no examples, or a cost has no kernel."""
     found = {}
     x = next(iter(inputs.values()))
     dtype = next((w.dtype for w in params.values()), x.dtype)
     for output, (cost, target, weight) in goals.items():
-        shape = [size for size in network.shapes[output] if size is not None]
-        if len(shape) < len(network.shapes[output]) or not len(x) or lowering(cost, np.empty(0, dtype)) is None:
+        shape = _shape(network, output, inputs)
+        if not len(x) or lowering(cost, np.empty(0, dtype)) is None:
             return None
         y = np.broadcast_to(np.zeros((), dtype), (len(x), *shape))
         with at(output):
             found[output] = Comparison(output, cost, y, *costs.admit(cost, y, target, weight))
     return found
+
+
+def _shape(network: Network, output: str, inputs: Arrays) -> tuple[int, ...]:
+    """The shape of an output, batch left out, where inputs are of these sizes."""
+    if None not in network.shapes[output]:
+        return cast("tuple[int, ...]", network.shapes[output])
+    known = _shapes.setdefault(network, {})
+    key = tuple((name, array.shape[1:]) for name, array in inputs.items())
+    if key not in known:
+        shapes: dict[str, Shape] = {name: array.shape[1:] for name, array in inputs.items()}
+        for step in network.steps:
+            with at(step.name):
+                shapes[step.name] = step.element.output(*(shapes[source] for source in step.sources))
+        known[key] = {name: cast("tuple[int, ...]", shapes[name]) for name in network.outputs}
+    return known[key][output]
+
+
+_shapes: WeakKeyDictionary[Network, dict[Any, dict[str, tuple[int, ...]]]] = WeakKeyDictionary()
+"""By network and sizes of inputs."""
 
 
 def _total(comparisons: Mapping[str, Comparison], results: Mapping[str, Array]) -> float:

@@ -113,8 +113,8 @@ class Launch:
 class Recorder:
     """What listens; and what it heard: ``launches``."""
 
-    def __init__(self, sliced: bool):
-        self.sliced = sliced
+    def __init__(self, sliced: bool, settled: bool):
+        self.sliced, self.settled = sliced, settled
         self._arrays: list[Array] = []  # so that no address is given out twice
         self.launches: list[Launch] = []
         self._buffers: dict[int, Buffer] = {}
@@ -190,10 +190,19 @@ def sliced() -> bool:
     return listener is not None and listener.sliced
 
 
+def packs_once() -> bool:
+    """Is what follows from parameters alone made once for many uses? In a slice, or where they never change."""
+    listener = recorder()
+    return listener is not None and (listener.sliced or listener.settled)
+
+
 @contextmanager
-def recording(*, sliced: bool) -> Iterator[Recorder]:
-    """Within it, launches of this thread are noted and not done; ``sliced`` where they are part of one slice."""
-    before, _local.recorder = recorder(), Recorder(sliced)
+def recording(*, sliced: bool, settled: bool = False) -> Iterator[Recorder]:
+    """Within it, launches of this thread are noted and not done.
+
+    ``sliced``: they are part of one slice. ``settled``: parameters never change.
+    """
+    before, _local.recorder = recorder(), Recorder(sliced, settled)
     try:
         yield _local.recorder
     finally:

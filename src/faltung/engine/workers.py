@@ -12,9 +12,10 @@ thread, 3.1 with a worker that is awake, 11 with one that is woken.
 import atexit
 import ctypes
 import os
+import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from queue import SimpleQueue
 from typing import Any
@@ -177,6 +178,32 @@ def perform(jobs: int, many: int, numbers: bytes, work: float, scratch: int) -> 
     programs.functions()["perform"](
         jobs, many, numbers, len(numbers) // 8, *_sharing(), team.place, team.posts, helpers, memory.address, size
     )
+
+
+def performer(
+    jobs: int, many: int, layout: struct.Struct, pick: Callable[[tuple[int, ...]], Any], offsets: Sequence[int], *,
+    work: float, scratch: int, inside: int,
+) -> Callable[..., None]:  # fmt: skip
+    """``perform`` for jobs that are done often, as a function of addresses; how many threads work is asked now.
+
+    The numbers are what ``pick`` takes from 0, 1, the addresses, and those of places (``offsets``) in ``inside`` bytes.
+    """
+    threads = count() if work >= SMALL else 1
+    size = -(-scratch // arena.LINE) * arena.LINE
+    begin = programs.overhead(many) + size * threads
+    helpers, places = threads - 1, tuple(begin + offset for offset in offsets)
+    do, words, sharing, pack = programs.functions()["perform"], layout.size // 8, _sharing(), layout.pack
+
+    def perform(*addresses: int) -> None:
+        team, memory = _team, arena.scratch(begin + inside).address
+        if helpers and work >= WAKING:
+            team.call(helpers)
+        numbers = pack(*pick((0, 1, *addresses, *[memory + place for place in places])))
+        do(
+            jobs, many, numbers, words, *sharing, team.place, team.posts, min(helpers, len(team.posts)), memory, size
+        )  # fmt: skip
+
+    return perform
 
 
 _sharing = cache(dispatch.sharing)

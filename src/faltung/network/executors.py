@@ -6,10 +6,10 @@ compiled kernels. ``FALTUNG_EXECUTOR`` names the one that runs where none is ask
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from faltung.elements.costs import Cost
 from faltung.elements.element import Array, Params, Run
@@ -23,6 +23,10 @@ Slots = Mapping[str, Mapping[str, Array]]
 """What an optimiser remembers: by the name of the slot, then by that of the parameter."""
 Goals = Mapping[str, tuple[Cost, Any, Any]]
 """For each output: its cost, the target, and the weight of the examples (or None)."""
+
+Prepare = Callable[[Arrays], Callable[..., Any]]
+"""Takes inputs by name, and gives a function of inputs of these shapes and dtypes, in the order of the network's: what
+it gives is what ``Network.predict`` gives. Inputs lie in memory without gaps."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,10 @@ class Update:
 class Optimiser(Protocol):
     """What a training step asks of an optimiser; see ``faltung.training.optimisers.Optimiser``."""
 
-    remembers: ClassVar[tuple[str, ...]]
-    """The names of the slots."""
+    @property
+    def remembers(self) -> tuple[str, ...]:
+        """The names of the slots."""
+        ...
 
     def update(self, params: Params, gradients: Params, slots: Any, step: int) -> tuple[Any, Any]:
         """All parameters, those that have a gradient moved, and their slots."""
@@ -97,6 +103,10 @@ class Executor(Protocol):
 
     def predict(self, network: "Network", params: Params, inputs: Arrays, run: Run) -> dict[str, Array]:
         """The outputs alone."""
+        ...
+
+    def frozen(self, network: "Network", params: Params) -> Prepare:
+        """``predict`` for parameters that never change, made ready for inputs of one shape after the other."""
         ...
 
     def forward(self, network: "Network", params: Params, inputs: Arrays, run: Run) -> Forward:

@@ -14,7 +14,7 @@ import numpy as np
 from faltung.elements.costs import Cost
 from faltung.elements.element import Array, Element, Params, Run, example
 from faltung.errors import at
-from faltung.network.executors import Arrays, Backward, Forward, Goals, Optimiser, Slots, Trained
+from faltung.network.executors import Arrays, Backward, Forward, Goals, Optimiser, Prepare, Slots, Trained
 
 if TYPE_CHECKING:
     from faltung.network.network import Network, Step
@@ -73,6 +73,10 @@ class Layerwise:
                     if not readers[name]:
                         del values[name]
         return {name: values[name] for name in network.outputs}
+
+    def frozen(self, network: "Network", params: Params) -> Prepare:
+        """Nothing is made ready."""
+        return lambda inputs: lambda *arrays: network.predict(params, dict(zip(inputs, arrays, strict=True)))
 
     def forward(self, network: "Network", params: Params, inputs: Arrays, run: Run) -> Forward:
         """Every value, in the order of the nodes."""

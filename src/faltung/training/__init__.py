@@ -3,13 +3,14 @@
 from faltung.training.fit import Fitted, fit
 from faltung.training.interrupt import Interrupted
 from faltung.training.metrics import evaluate
-from faltung.training.optimisers import SGD, Adam, AdamW, Optimiser
+from faltung.training.optimisers import SGD, Adam, AdamW, Averaged, Optimiser
 from faltung.training.schedules import Cosine, Piecewise, Schedule, StepDecay, WarmUp
 
 __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Averaged",
     "Cosine",
     "Fitted",
     "Interrupted",

@@ -17,7 +17,7 @@ from faltung.training.folder import Folder
 from faltung.training.interrupt import Interrupted, Signals, Stop
 from faltung.training.job import Job, Row, State, order
 from faltung.training.optimisers import Optimiser
-from faltung.training.progress import Lines, Silent
+from faltung.training.progress import Lines, Silent, View
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,20 +45,21 @@ def fit(
     drop_last: bool = False,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    progress: bool = True,
+    progress: bool | View = True,
     about: Mapping[str, Any] | None = None,
 ) -> Fitted:
     """Train: for each batch of each epoch, backpropagate the cost and let the optimiser move the parameters.
 
     ``data`` and ``test`` hand out (x, target) by indices, see ``faltung.data``. The order of the examples is drawn anew
-    for each epoch, from (seed, epoch); ``drop_last`` leaves out a last batch that is not full. ``test`` is evaluated
-    after each epoch. A row of the history holds epoch, step, cost (mean over the epoch, while the parameters moved),
+    for each epoch, from (seed, epoch), and ``Redrawn`` data are other examples in each; ``drop_last`` leaves out a last
+    batch that is not full. ``test`` is evaluated after each epoch, with the parameters that the optimiser
+    gives as its result. A row of the history holds epoch, step, cost (mean over the epoch, while the parameters moved),
     test_cost, test_accuracy (from 0 to 1), seconds and examples_per_second.
 
     The folder ``out`` receives checkpoint.safetensors (at the start, after each epoch, and every ten minutes),
     log.jsonl, curve.svg, and at the end model.safetensors with ``about`` and the history in it. ``resume`` goes on from
     the checkpoint, on the same machine bit for bit as if the run had never stopped; ``epochs`` may be another
-    number, as long as not more are done. ``progress=False`` is silent.
+    number, as long as not more are done. ``progress=False`` is silent; a ``View`` of one's own hears of all steps.
 
     Ctrl-C or SIGTERM: the step is finished and a checkpoint written before ``Interrupted`` is raised; a second one acts
     at once, and the checkpoint of before stays.
@@ -89,21 +90,22 @@ def fit(
     folder = None if out is None else Folder(out, job, about or {})
     if folder:
         state = folder.open(state, resume, epochs)
-    view = Lines(job, epochs) if progress else Silent()
+    view = (Lines(job, epochs) if progress else Silent()) if isinstance(progress, bool) else progress
     with Signals() as signals, view, np.errstate(all="ignore"):  # what overflows is found after each step
         try:
             while len(state.history) < epochs:
-                sequence = order(seed, len(state.history), len(data))
+                epoch = len(state.history)
+                examples, sequence = job.examples_of(epoch), order(seed, epoch, len(data))
                 while job.done(state) < job.steps:
                     signals.heed()
-                    state = job.advance(state, sequence)
+                    state = job.advance(state, examples, sequence)
                     view.step(state)
                     if folder:
                         folder.save_if_due(state)
                 state = job.close(state, signals.heed)
-                view.epoch(state.history[-1])
                 if folder:
                     folder.close_epoch(state)
+                view.epoch(state)
         except Stop as stop:
             if folder:
                 folder.save(state)
@@ -114,7 +116,7 @@ def fit(
             raise
         if folder:
             folder.finish(state)
-    return Fitted(state.params, state.history)
+    return Fitted(job.result(state), state.history)
 
 
 def _interrupted(job: Job, state: State, folder: Folder | None, signal: int) -> Interrupted:
@@ -124,4 +126,4 @@ def _interrupted(job: Job, state: State, folder: Folder | None, signal: int) -> 
         else "nothing is written, as there is no out; the parameters so far are in .params of this exception"
     )
     where = f"stopped at epoch {len(state.history) + 1}, step {job.done(state)}"
-    return Interrupted(f"{where}; {go_on}", state.params, state.history, signal)
+    return Interrupted(f"{where}; {go_on}", job.result(state), state.history, signal)

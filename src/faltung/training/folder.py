@@ -81,7 +81,7 @@ class Folder:
 
     def finish(self, state: State) -> None:
         """Write the model, with the history among what is known about it."""
-        save_model(self.model, self.job.network, state.params, self.about | {"history": list(state.history)})
+        save_model(self.model, self.job.network, self.job.result(state), self.about | {"history": list(state.history)})
 
     def _report(self, state: State) -> None:
         """The log and the picture, anew from the history: no line is lost or doubled when a run is resumed."""

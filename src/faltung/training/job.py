@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faltung.data.dataset import Data, steps
+from faltung.data.dataset import Data, Redrawn, steps
 from faltung.elements.costs import Cost
 from faltung.elements.element import Array, Params, Run
 from faltung.elements.settings import check_count
@@ -108,6 +108,10 @@ class Job:
             "test examples": 0 if self.test is None else len(self.test),
         }
 
+    def examples_of(self, epoch: int) -> Data:
+        """The examples of an epoch (counted from 0)."""
+        return self.data.epoch(epoch) if isinstance(self.data, Redrawn) else self.data
+
     def begin(self, params: Params) -> State:
         """The state before the first step, after a rehearsal on one example of each data set."""
         problem = misfit(self.network, params)
@@ -125,15 +129,19 @@ class Job:
         """Steps made in the running epoch."""
         return state.step - len(state.history) * self.steps
 
-    def advance(self, state: State, sequence: Order) -> State:
-        """The state after one more step of the running epoch, which takes the examples in this sequence.
+    def result(self, state: State) -> dict[str, Array]:
+        """The parameters that are evaluated and saved: the optimiser's choice."""
+        return dict(self.optimiser.result(state.params, state.slots, state.step))
+
+    def advance(self, state: State, data: Data, sequence: Order) -> State:
+        """The state after one more step of the running epoch, which takes its examples in this sequence.
 
         Raises: NonFiniteError where the cost, a parameter or a slot is no longer finite.
         """
         began = time.perf_counter()
         first = self.done(state) * self.batch
         chosen = sequence[first : first + self.batch]
-        x, target = self.data[chosen]
+        x, target = data[chosen]
         target = np.asarray(target)
         run = Run(training=True, seed=self.seed, step=state.step)
         done = self.network.train_step(
@@ -156,7 +164,7 @@ class Job:
         """The state at the begin of the next epoch; ``after`` is called after each batch of the test."""
         row: Row = {"epoch": len(state.history) + 1, "step": state.step, "cost": state.tally.mean}
         if self.test is not None:
-            found = evaluate(self.network, state.params, self.test, cost=self.cost, batch=self.batch, after=after)
+            found = evaluate(self.network, self.result(state), self.test, cost=self.cost, batch=self.batch, after=after)
             row |= {f"test_{name}": value if math.isfinite(value) else None for name, value in found.items()}
         row["seconds"] = round(state.seconds, 3)
         row["examples_per_second"] = round(self.examples / max(state.seconds, 1e-9), 1)

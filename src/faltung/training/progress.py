@@ -1,7 +1,23 @@
 """What a run says while it goes: a bar with rate, time left and cost in a terminal, and one line an epoch anywhere."""
 
+from typing import Any, Protocol
+
 from faltung.text import percent
 from faltung.training.job import Job, Row, State
+
+
+class View(Protocol):
+    """Who is told how a run goes: entered before the first step, left after the last one, however it ends."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(self, *error: Any) -> None: ...
+
+    def step(self, state: State, /) -> None:
+        """Called after each step."""
+
+    def epoch(self, state: State, /) -> None:
+        """Called after each epoch, whose row is the last one of the history."""
 
 
 class Silent:
@@ -13,7 +29,7 @@ class Silent:
 
     def step(self, state: State) -> None: ...
 
-    def epoch(self, row: Row) -> None: ...
+    def epoch(self, state: State) -> None: ...
 
 
 class Lines:
@@ -50,8 +66,8 @@ class Lines:
             cost=f"{state.tally.mean:.4f}",
         )
 
-    def epoch(self, row: Row) -> None:
-        self.console.print(line(row, self.epochs))
+    def epoch(self, state: State) -> None:
+        self.console.print(line(state.history[-1], self.epochs))
 
 
 def line(row: Row, epochs: int) -> str:

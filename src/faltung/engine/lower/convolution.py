@@ -25,7 +25,7 @@ from faltung.engine.lanes import fill
 from faltung.engine.language import INDEX, Function, Type, pointer
 from faltung.engine.launch import Axis, Call, Place, Steps, Taps, gradient
 from faltung.engine.machine import Machine, host
-from faltung.engine.recording import constant, sliced
+from faltung.engine.recording import constant, packs_once, sliced
 from faltung.geometry import Window
 
 ACROSS = (16, 8, 40)
@@ -89,12 +89,12 @@ class Convolution:
         return d, h, w
 
     @cached_property
-    def _plans(self) -> dict[tuple[str, int, bool], list[_Part]]:
+    def _plans(self) -> dict[tuple[str, int, bool, bool], list[_Part]]:
         return {}
 
     def _known(self, product: str, examples: int, plan: Callable[[int], list[_Part]]) -> list[_Part]:
         """The calls of one product on so many examples, planned once."""
-        key = product, examples, sliced()
+        key = product, examples, sliced(), packs_once()
         if key not in self._plans:
             self._plans[key] = plan(examples) if examples else []
         return self._plans[key]

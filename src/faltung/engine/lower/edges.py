@@ -1,4 +1,4 @@
-"""Crop and pad. What is cut off is a view, as in the NumPy definition; what is laid between margins is copied once.
+"""Crop and pad. What is cut out is a view where its numbers lie side by side; all else is copied once.
 
 >>> mirror = Pad((2, 1), mode="reflect")
 >>> y, kept = pad_forward(mirror, {}, np.array([1.0, 2.0, 3.0]).reshape(1, 3, 1))
@@ -57,6 +57,19 @@ def _surrounded(
     return Surrounded(tuple(sizes), sources, Margins(channels, len(sizes), number), pads[-1][0], dtype, machine.masks)
 
 
+@lru_cache(maxsize=256)
+def _cut(shape: tuple[int, ...], kept: tuple[Ends, ...], dtype: Any, machine: Machine) -> Surrounded:
+    """x of this shape (batch left out) without so many entries at the ends of each axis."""
+    *sizes, channels = shape
+    sources = [np.arange(before, size - after) for size, (before, after) in zip(sizes, kept, strict=True)]
+    return Surrounded(tuple(sizes), sources, Margins(channels, len(sizes), 0.0), 0, dtype, machine.masks)
+
+
+def _cut_out(x: Array, view: Array, kept: tuple[Ends, ...]) -> Array:
+    """The view of x, or a copy of it, side by side."""
+    return view if view.flags.c_contiguous else _cut(x.shape[1:], kept, x.dtype, host())(x)
+
+
 def _sources(size: int, pair: Ends, mode: str) -> Array:
     """Which entry of x stands where; -1 where none does."""
     keyword = {"constant_values": -1} if mode == "constant" else {}
@@ -85,12 +98,13 @@ def _summed(element: Pad, shape: tuple[int, ...], dtype: Any, machine: Machine) 
 
 
 def crop_forward(element: Crop, params: Params, x: Any, run: Run = Run()) -> tuple[Array, tuple[Ends, ...]]:
-    """The element's ``forward``."""
-    return element.forward(params, x, run)
+    """See ``Crop.forward``."""
+    y, kept = element.forward(params, x, run)
+    return _cut_out(x[0] if element.arity == 2 else x, y, kept), kept
 
 
 def crop_error(element: Crop, params: Params, kept: tuple[Ends, ...], dy: Array) -> Any:
-    """The element's ``error``."""
+    """See ``Crop.error``."""
     if dy.size == 0:
         return element.error(params, kept, dy)
     dx = _surrounded(dy.shape[1:], kept, "constant", 0.0, dy.dtype, host())(dy)
@@ -98,16 +112,16 @@ def crop_error(element: Crop, params: Params, kept: tuple[Ends, ...], dy: Array)
 
 
 def pad_forward(element: Pad, params: Params, x: Array, run: Run = Run()) -> tuple[Array, tuple[int, ...]]:
-    """The element's ``forward``."""
+    """See ``Pad.forward``."""
     if x.size == 0:
         return element.forward(params, x, run)
     return _padded(element, x.shape[1:], x.dtype, host())(x), x.shape[1:-1]
 
 
 def pad_error(element: Pad, params: Params, kept: tuple[int, ...], dy: Array) -> Array:
-    """The element's ``error``."""
+    """See ``Pad.error``."""
     if element.mode == "constant" or dy.size == 0:
-        return element.error(params, kept, dy)
+        return _cut_out(dy, element.error(params, kept, dy), tuple(ends(element, element.amount, len(kept))))
     return _summed(element, (*kept, dy.shape[-1]), dy.dtype, host())(np.ascontiguousarray(dy))
 
 

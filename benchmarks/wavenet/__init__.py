@@ -1,0 +1,1 @@
+"""WaveNets beside their peers: ``python -m benchmarks.wavenet``; see ``benchmarks/README.md``."""

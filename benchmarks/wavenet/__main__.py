@@ -1,0 +1,49 @@
+"""WaveNets beside their peers: python -m benchmarks.wavenet SECTION [--only nv ibab] [--batch 1x16000] [--out FILE]
+
+Sections: check, train, memory. Run from the root of the repository.
+"""
+
+import argparse
+import json
+from importlib import import_module
+from pathlib import Path
+
+from ..networks.sides import limit, machine
+from .sides import SETTINGS
+from .works import WORKS
+
+SECTIONS = {"check": "training", "train": "training", "memory": "training"}
+"""The module of each section's function."""
+
+
+def main():
+    """Run one section, print its table in Markdown, and write all its numbers."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("section", choices=SECTIONS)
+    parser.add_argument("--only", nargs="+", choices=WORKS, help="networks")
+    parser.add_argument("--batch", nargs="+", type=batch, help="examples x samples, as 1x16000")
+    parser.add_argument("--sides", nargs="+", choices=SETTINGS, help="contestants")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="a JSON file for all numbers")
+    options = parser.parse_args()
+    limit(options.threads)  # before any library counts the cores
+    run = getattr(import_module(f".{SECTIONS[options.section]}", __package__), options.section)
+    rows, text = run(options)
+    about = machine() | {"threads": options.threads}
+    print(text)
+    if "torch compile" not in SETTINGS:
+        print("torch compile is left out: there is no C++ compiler")
+    print(", ".join(f"{key} {value}" for key, value in about.items()))
+    if options.out:
+        options.out.write_text(json.dumps({"section": options.section, "machine": about, "rows": rows}, indent=1))
+
+
+def batch(text):
+    """Examples and samples."""
+    examples, samples = text.split("x")
+    return int(examples), int(samples)
+
+
+if __name__ == "__main__":
+    main()
