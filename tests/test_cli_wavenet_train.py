@@ -2,7 +2,9 @@
 
 import json
 import re
+import shlex
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -86,6 +88,24 @@ def test_bits_per_sample_are_those_of_the_saved_model(capsys, tmp_path, tiny):
     chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     bits = [-np.log2(chances[t - 1, clip.codes[t]]) for t in range(TINY.receptive_field, len(clip.codes))]
     assert model.about["bits"] == pytest.approx(np.mean(bits), rel=1e-5)
+
+
+def test_the_command_that_it_recommends_runs(capsys, tmp_path, tiny):
+    data, out = recordings(tmp_path / "data"), tmp_path / "a run"
+    for extra in ((), ("--mel",)):
+        said = run(capsys, "wavenet", "train", data, *tiny, *extra, "--steps", 1, "--out", f"{out}{len(extra)}").out
+        words = shlex.split(said.splitlines()[-1].replace("RECORDING", str(data / "00.wav")))
+        outcome = run(capsys, *words[1:-1], tmp_path / "speech.wav")
+        assert outcome.code == 0, outcome.err
+        assert soundfile.info(tmp_path / "speech.wav").frames == (3200 if extra else 48000)
+
+
+def test_without_the_libraries_it_says_what_to_install(capsys, tmp_path, tiny, monkeypatch):
+    data = recordings(tmp_path / "data")
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    outcome = run(capsys, "wavenet", "train", data, *tiny)
+    assert outcome.code == 2
+    assert outcome.err.endswith("soundfile, which is not installed; pip install 'faltung[audio]'\n")
 
 
 def test_it_learns(capsys, tmp_path, tiny):

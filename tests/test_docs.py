@@ -11,10 +11,12 @@ import sys
 from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, OutputChecker
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import faltung as ft
+from faltung.data.audio import write_wav
 from faltung.data.embedded import CLASSES
 
 ROOT = Path(__file__).parents[1]
@@ -51,6 +53,8 @@ def run(command: str, folder: Path) -> str:
         start = [sys.executable, "-c", "import sys; from faltung.cli import main; sys.exit(main())"]
         if arguments[0] == "train" and "--resume" not in arguments:
             arguments += SMALL
+        if arguments[:2] == ["wavenet", "train"]:
+            arguments += ["--steps", "2"]
     else:
         start = [sys.executable]
         arguments = [str(ROOT / arguments[0]), *arguments[1:]]
@@ -66,9 +70,17 @@ def pets(folder: Path) -> None:
             Image.new("RGB", (40, 30), (90 * shade, 5 * i, 90)).save(folder / name / f"{i:02}.png")
 
 
+def recordings(folder: Path) -> None:
+    """Some sounds of one's own."""
+    folder.mkdir()
+    for number in range(10):
+        write_wav(folder / f"{number:02}.wav", 0.4 * np.sin(np.arange(12_000) / (7 + number)), 16_000)
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if sessions(page)], ids=lambda page: page.name)
 def test_terminal_sessions(page, tmp_path):
     pets(tmp_path / "images")
+    recordings(tmp_path / "recordings")
     for command, shown in sessions(page):
         printed = run(command, tmp_path)
         assert agree(shown, printed), f"$ {command}\n{printed}"

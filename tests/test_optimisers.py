@@ -1,6 +1,7 @@
 """Optimisers: their formulas in plain Python numbers, a peer's numbers, dtypes, and messages."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faltung import training
+from faltung.engine.lower.update import move
 from faltung.errors import SettingError
-from faltung.training import SGD, Adam, AdamW, Averaged, Cosine, Piecewise, StepDecay, WarmUp
+from faltung.training import SGD, Adam, AdamW, Averaged, Cosine, Optimiser, Piecewise, StepDecay, WarmUp
 
 NUMBERS = st.floats(-4, 4)
 GRADIENTS = [[0.5, -1.0, 2.0], [-0.25, 3.0, 0.0], [1.0, 1.0, 1.0], [0.125, -4.0, 2.5]]
@@ -111,6 +113,44 @@ def test_new_arrays_of_the_same_dtype(optimiser, dtype):
     assert after.keys() == slots.keys()
     assert all(slot["a"].dtype == dtype for slot in after.values())
     assert all(slot.keys() == {"a"} for slot in after.values())
+
+
+@pytest.mark.parametrize(
+    "optimiser",
+    [
+        SGD(0.1, momentum=0.9, weight_decay=0.1),
+        SGD(0.1, momentum=0.9, nesterov=True),
+        Adam(0.1, weight_decay=0.1),
+        AdamW(0.1),
+        Averaged(Adam(0.1), decay=0.7),
+        Averaged(SGD(0.1, momentum=0.5), decay=0.9),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_formulas_do_what_move_does(optimiser, dtype):
+    random = np.random.default_rng(0)
+    w, dw = random.normal(size=(2, 13)).astype(dtype)
+    slots = {name: abs(random.normal(size=13)).astype(dtype) for name in optimiser.remembers}
+    update = optimiser.formulas(step=3)
+    moved, after = move(update.formulas, optimiser.remembers, w, dw, slots, update.numbers)
+    expected, remembered = optimiser.move(w, dw, slots, 3)
+    near = 8 * float(np.finfo(dtype).eps)
+    assert moved == pytest.approx(expected, rel=near, abs=near)
+    assert after.keys() == remembered.keys()
+    for name, slot in after.items():
+        assert slot == pytest.approx(remembered[name], rel=near, abs=near), name
+
+
+def test_an_average_of_an_optimiser_without_formulas_has_none():
+    @dataclass(frozen=True, repr=False)
+    class Signs(Optimiser):
+        remembers = ()
+
+        def move(self, w, dw, slots, step):
+            return w - np.sign(dw), {}
+
+    assert Averaged(Signs()).formulas(0) is None
 
 
 def test_the_first_step_of_adam_is_the_rate_whatever_the_gradient():

@@ -29,7 +29,7 @@ from faltung.elements import (
     Sum,
     Tanh,
 )
-from faltung.engine import plan, programs, stages
+from faltung.engine import arena, plan, programs, stages
 from faltung.engine.compile import counters
 from faltung.engine.kernels import Kernels
 from faltung.engine.recording import recording
@@ -339,6 +339,7 @@ def test_flat_and_deep_give_the_same():
     ):  # fmt: skip
         y = np.full((10, 4), np.nan, np.float32)
         arrays = {name: np.zeros(size, np.uint8) for name, size in planned.arrays.items()}
-        planned.program.run(arrays | params | {"x": x, "value:dense": y}, None)
+        given = arrays | params | {"x": x, "value:dense": y}
+        planned.program.run({name: arena.address(array) for name, array in given.items()}, None)
         results.append(y)
     assert all(np.array_equal(y, network.predict(params, x)) for y in results)

@@ -75,8 +75,8 @@ def test_streams_of_any_number_and_channels_of_any_width():
         settings = Settings((1, 3, 2), residual=width, gate=width + 1, skip=2 * width, end=width, classes=width + 4)
         model, (codes, _) = model_of(settings), given(settings, streams, 20)
         for half in (False, True):
-            law = expected(model, codes, half=half, executor="reference")
-            assert_close(expected(model, codes, half=half), law, precision(settings))
+            law = expected(model, codes, bfloat16=half, executor="reference")
+            assert_close(expected(model, codes, bfloat16=half), law, precision(settings))
 
 
 def test_bfloat16_weights_are_rounded_and_all_else_is_not():
@@ -90,8 +90,8 @@ def test_bfloat16_weights_are_rounded_and_all_else_is_not():
         },
     )
     codes, _ = given(TINY, 2, 50)
-    assert np.array_equal(expected(short, codes, half=True), expected(short, codes))
-    assert abs(expected(model, codes, half=True) - expected(model, codes)).max() > 1e-4
+    assert np.array_equal(expected(short, codes, bfloat16=True), expected(short, codes))
+    assert abs(expected(model, codes, bfloat16=True) - expected(model, codes)).max() > 1e-4
     assert len(MATRICES) == 5
 
 
@@ -188,7 +188,7 @@ def test_blocks_come_as_they_are_made():
         ({"temperature": -1}, SettingError, "generate: got temperature=-1, expected a number of at least 0"),
         ({"temperature": np.nan}, SettingError, "generate: got temperature=nan, expected a number of at least 0"),
         ({"seed": -1}, SettingError, "got seed=-1, expected a whole number from 0"),
-        ({"half": 1.5}, SettingError, "generate: got half=1.5, expected one of True, False"),
+        ({"bfloat16": 1.5}, SettingError, "generate: got bfloat16=1.5, expected one of True, False"),
         ({"executor": "fast"}, SettingError, "got executor='fast', expected one of reference, native"),
         ({"prime": [1, 2]}, ShapeError, r"generate: got codes of shape \(2,\), expected \(1 or 2, some samples\)"),
         ({"prime": [[1], [2], [3]]}, ShapeError, r"got codes of shape \(3, 1\), expected"),

@@ -4,10 +4,11 @@ Those files are imported when their command runs, so that help comes at once.
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from typer import Argument, Exit, Option, Typer
 
+from faltung.cli.arguments import Model, option
 from faltung.cli.wavenet import wavenet
 
 app = Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -22,23 +23,9 @@ def _version(wanted: bool) -> None:
         raise Exit
 
 
-def _in_folder(model: Path) -> Path:
-    return model / "model.safetensors" if model.is_dir() else model
-
-
-Model = Annotated[
-    Path,
-    Argument(metavar="MODEL", callback=_in_folder, help="A model file, or the folder of a run.", show_default=False),
-]
-
-
-def _option(metavar: str, help: str) -> Any:
-    return Option(metavar=metavar, help=help, show_default=False)
-
-
 Data = Annotated[
     Path | None,
-    _option("DIR", "Four IDX files under their MNIST names, gzipped or not; or images, one folder a class."),
+    option("DIR", "Four IDX files under their MNIST names, gzipped or not; or images, one folder a class."),
 ]
 
 
@@ -52,16 +39,16 @@ def faltung(
 @app.command()
 def train(
     data: Data = None,
-    network: Annotated[str | None, _option("NAME", "ufldl (default), ufldl-tutorial, lenet5 or allconv.")] = None,
-    epochs: Annotated[int | None, _option("N", "How often every image is seen.")] = None,
-    batch: Annotated[int | None, _option("N", "Images a step.")] = None,
-    rate: Annotated[float | None, _option("R", "The learning rate, at the beginning.")] = None,
-    momentum: Annotated[float | None, _option("M", "The momentum, from 0 to below 1.")] = None,
-    seed: Annotated[int | None, _option("N", "Of initial parameters and order of images (default 0).")] = None,
-    size: Annotated[str | None, _option("HxW", "Resize all images, as in 28x28.")] = None,
-    limit: Annotated[int | None, _option("N", "Train and test on N images at most, evenly from all classes.")] = None,
-    out: Annotated[Path | None, _option("DIR", "The folder of the run (default runs/NAME-1, -2, ...).")] = None,
-    resume: Annotated[Path | None, _option("DIR", "Go on with the run in this folder; with --epochs at most.")] = None,
+    network: Annotated[str | None, option("NAME", "ufldl (default), ufldl-tutorial, lenet5 or allconv.")] = None,
+    epochs: Annotated[int | None, option("N", "How often every image is seen.")] = None,
+    batch: Annotated[int | None, option("N", "Images a step.")] = None,
+    rate: Annotated[float | None, option("R", "The learning rate, at the beginning.")] = None,
+    momentum: Annotated[float | None, option("M", "The momentum, from 0 to below 1.")] = None,
+    seed: Annotated[int | None, option("N", "Of initial parameters and order of images (default 0).")] = None,
+    size: Annotated[str | None, option("HxW", "Resize all images, as in 28x28.")] = None,
+    limit: Annotated[int | None, option("N", "Train and test on N images at most, evenly from all classes.")] = None,
+    out: Annotated[Path | None, option("DIR", "The folder of the run (default runs/NAME-1, -2, ...).")] = None,
+    resume: Annotated[Path | None, option("DIR", "Go on with the run in this folder; with --epochs at most.")] = None,
 ) -> None:
     """Train a network on images.
 
@@ -121,8 +108,8 @@ def check(model: Model) -> None:
 def trace(
     model: Model,
     image: Annotated[Path, Argument(metavar="IMAGE", help="An image file.", show_default=False)],
-    out: Annotated[Path, _option("FILE", "The .npz file to write.")],
-    label: Annotated[str | None, _option("CLASS", "What it should be (default: the predicted class).")] = None,
+    out: Annotated[Path, option("FILE", "The .npz file to write.")],
+    label: Annotated[str | None, option("CLASS", "What it should be (default: the predicted class).")] = None,
 ) -> None:
     """Write all values, error signals and gradients for one image into a .npz file.
 
@@ -136,10 +123,10 @@ def trace(
 @app.command()
 def explain(
     model: Model,
-    size: Annotated[str | None, _option("HxW", "The size of open axes, as in 128x128 or 16000.")] = None,
+    size: Annotated[str | None, option("HxW", "The size of open axes, as in 128x128 or 16000.")] = None,
     batch: Annotated[int, Option(metavar="N", min=1, help="Examples at once.")] = 32,
     predicting: Annotated[bool, Option("--predict", help="A prediction instead of backpropagation.")] = False,
-    ir: Annotated[str | None, _option("NODE", "Print the loops of this node instead.")] = None,
+    ir: Annotated[str | None, option("NODE", "Print the loops of this node instead.")] = None,
 ) -> None:
     """Show how a model runs: the order of the calls, what passes between them, and the time of each."""
     from faltung.cli.data import parse_sizes

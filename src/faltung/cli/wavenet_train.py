@@ -146,15 +146,19 @@ def _run(asked: Asked, out: Path, *, resume: bool) -> int:
             progress=view,
         )
     except Interrupted as stop:
-        print(f"faltung: stopped after step {view.steps:,}; go on with: {_resume(out)}", file=sys.stderr)
+        after = f" after step {view.steps:,}" if view.steps else ""
+        print(f"faltung: stopped{after}; go on with: {_resume(out)}", file=sys.stderr)
         return 128 + stop.signal
-    bits = evaluate(network, fitted.params, held_out, cost=cost, batch=BATCH)["cost"] / math.log(2)
-    about = asdict(asked) | {"optimiser": repr(optimiser), "bits": bits, "history": list(fitted.history)}
+    about = asdict(asked) | {"optimiser": repr(optimiser), "history": list(fitted.history)}
     WaveNet(settings, fitted.params, about).save(out / MODEL)
+    bits = evaluate(network, fitted.params, held_out, cost=cost, batch=BATCH)["cost"] / math.log(2)
+    WaveNet(settings, fitted.params, about | {"bits": bits}).save(out / MODEL)
     count = sum(countable(clip, settings) for clip in corpus.clips[VALIDATION])
     print(f"\nvalidation {bits:.3f} bits per sample, on all {count:,} samples held out\n\nfiles")
     for name, meaning in FILES.items():
         print(f"  {out / name!s:{len(str(out)) + 24}}  {meaning}")
+    again = " --condition RECORDING" if asked.mel else " --seconds 3"
+    print(f"\nnext\n  faltung wavenet generate {shlex.quote(str(out))}{again} --out speech.wav")
     return 0
 
 

@@ -7,6 +7,7 @@ import io
 import os
 import wave
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from math import gcd
@@ -57,6 +58,12 @@ def read_wave(path: str | os.PathLike[str], rate: int) -> Wave:
     MissingExtraError where a library is missing.
     """
     return _read(Path(path), rate)[0]
+
+
+def rate_of(path: str | os.PathLike[str]) -> int:
+    """Samples a second in a WAV or FLAC file. Raises: as ``read_wave``, but for what its samples are."""
+    with _opened(Path(path)) as file:
+        return file.samplerate
 
 
 def audio_files(folder: str | os.PathLike[str]) -> list[str]:
@@ -117,14 +124,9 @@ def _read(path: Path, rate: int) -> tuple[Wave, int, int]:
     """Samples, and rate and channels of the file."""
     if type(rate) is not int or rate < 1:
         raise SettingError(f"got rate={rate!r}, expected a whole number of samples a second", way_out="use rate=16000")
-    soundfile = _library("soundfile")
-    try:
-        with soundfile.SoundFile(path) as file:
-            promised, original, channels = file.frames, file.samplerate, file.channels
-            samples = file.read(dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError, TypeError) as error:
-        why = str(getattr(error, "error_string", None) or error).removeprefix("Error : ").rstrip(".")
-        raise DataError(f"{path}: cannot be read ({why})", way_out="fetch or convert it again") from error
+    with _opened(path) as file:
+        promised, original, channels = file.frames, file.samplerate, file.channels
+        samples = file.read(dtype="float32", always_2d=True)
     if len(samples) < promised:
         problem = f"is cut off after {len(samples):,} of {promised:,} samples"
         raise DataError(f"{path}: {problem}", way_out="fetch or convert it again")
@@ -135,6 +137,18 @@ def _read(path: Path, rate: int) -> tuple[Wave, int, int]:
     if not np.any(abs(mono) > SILENT):
         raise DataError(f"{path}: is {'silent' if len(mono) else 'empty'}", way_out="leave it out")
     return _resampled(mono, original, rate), original, channels
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A file of soundfile's. Raises: DataError where it cannot be read."""
+    soundfile = _library("soundfile")
+    try:
+        with soundfile.SoundFile(path) as file:
+            yield file
+    except (soundfile.SoundFileError, OSError, TypeError) as error:
+        why = str(getattr(error, "error_string", None) or error).removeprefix("Error : ").rstrip(".")
+        raise DataError(f"{path}: cannot be read ({why})", way_out="fetch or convert it again") from error
 
 
 def _resampled(samples: Wave, original: int, rate: int) -> Wave:

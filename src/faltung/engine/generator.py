@@ -44,6 +44,7 @@ class Generator:
         )  # fmt: skip
         self.layers = len(dilations)
         self.layout = Layout(self.sizes, host())
+        self._loop = _code(self.layout.machine, self.sizes)
         self._pack(weights)
         entries = np.multiply(dilations, (self.sizes.kernel - 1) * streams * self.layout.residual)
         self._length = int(entries.sum())

@@ -95,15 +95,21 @@ class Plan:
         self.planned, shapes = _choose(task, examples, summed=summed)
         self._shapes = {name: _whole(name, shape, examples) for name, (shape, _) in shapes.items()}
         self._dtypes = {name: dtype for name, (_, dtype) in shapes.items()}
+        self._memory = _Memory(self.planned.arrays)
+        self._results = [self._result(name) for name in self.planned.results]
 
     def run(self, given: Mapping[str, Array], numbers: Any) -> dict[str, Array]:
         """All results by name; ``numbers`` has the attributes that are numbers of this run."""
-        planned, arrays = self.planned, dict(given)
-        for name, size in planned.arrays.items():
-            empty = np.zeros if name.startswith("cost:") else arena.empty
-            arrays[name] = empty((size,), np.uint8)
-        planned.program.run(arrays, numbers)
-        return {name: self._result(name, arrays) for name in planned.results}
+        address = arena.address
+        places = {name: address(array) for name, array in given.items()}
+        arrays = {**given, **self._memory.lent(places)}
+        self.planned.program.run(places, numbers)
+        return {
+            name: array.reshape(shape) if dtype is None else np.ndarray(shape, dtype, array, offset)
+            for name, array, shape, dtype, offset in (
+                (name, arrays[source], shape, dtype, offset) for name, source, shape, dtype, offset in self._results
+            )
+        }
 
     def bound(self, inputs: Sequence[str], outputs: Sequence[str]) -> Callable[..., Any] | None:
         """``run`` for arrays in the order of these inputs, for many calls: it gives the only output, or all by name.
@@ -138,14 +144,39 @@ class Plan:
             return several
         return single if len(inputs) == 1 else one
 
-    def _result(self, name: str, arrays: Mapping[str, Array]) -> Array:
-        result = self.planned.results[name]
-        array = arrays[result.array]
-        if result.array not in self.planned.arrays:  # one that was given
-            return array.reshape(self._shapes[name])
+    def _result(self, name: str) -> tuple[str, str, tuple[int, ...], Any, int]:
+        """A result: its name, the array that it lies in, its shape, dtype and offset; no dtype for what was given."""
+        result, shape, dtype = self.planned.results[name], self._shapes[name], self._dtypes[name]
+        if result.array not in self.planned.arrays:
+            return name, result.array, shape, None, 0
         if name.startswith("cost:"):
-            return array.view(np.float64).reshape(-1, self._shapes[name][-1])
-        return np.ndarray(self._shapes[name], self._dtypes[name], array, result.offset)
+            shape = self.planned.arrays[result.array] // (dtype.itemsize * shape[-1]), shape[-1]
+        array, offset = self._memory.places[result.array]
+        return name, array, shape, dtype, offset + result.offset
+
+
+class _Memory:
+    """The arrays of a program: results of the batch lie in one, and so does what nobody sees; others by themselves."""
+
+    def __init__(self, arrays: Mapping[str, int]):
+        self.places: dict[str, tuple[str, int]] = {}
+        """For each array, the one that it lies in, and where."""
+        self._sizes: dict[str, int] = {}
+        for name, size in arrays.items():
+            whole = ":inside" if name.startswith(":") else name if name.startswith(OF_EXAMPLES) else ":results"
+            begin = self._sizes.get(whole, 0)
+            self.places[name], self._sizes[whole] = (whole, begin), begin - -size // arena.LINE * arena.LINE
+
+    def lent(self, addresses: dict[str, int]) -> dict[str, Array]:
+        """Memory for one run; the addresses of all arrays are added to the others. Costs begin at 0."""
+        lent = {
+            name: np.zeros(size, np.uint8) if name.startswith("cost:") else arena.empty((size,), np.uint8)
+            for name, size in self._sizes.items()
+        }
+        begins = {name: arena.address(array) for name, array in lent.items()}
+        for name, (whole, offset) in self.places.items():
+            addresses[name] = begins[whole] + offset
+        return lent
 
 
 def _whole(name: str, shape: tuple[int, ...], examples: int) -> tuple[int, ...]:
@@ -169,7 +200,7 @@ def _choose(task: Task, examples: int, *, summed: bool) -> tuple[Planned, Any]:
     need = max(packed(stage, ())[1] for stage in order(one.launches).deep)
     share = -(-examples // slices)
     most = share if summed else max(1, examples // TASKS)
-    together = max(1, min(most, host().l2 * 3 // 4 // max(need, 1)))
+    together = _together(most, host().l2 / max(need, 1))
     if not summed:
         share = together
     last = examples - share * ((examples - 1) // share)
@@ -178,6 +209,19 @@ def _choose(task: Task, examples: int, *, summed: bool) -> tuple[Planned, Any]:
     ]
     recordings = [one if count == 1 else task.record(count, sliced=summed)[0] for count in counts]
     return deep(recordings, examples, share), shapes
+
+
+def _together(most: int, room: float) -> int:
+    """How many examples go together, at most so many, where the L2 cache has room for so many.
+
+    They are to take about three quarters of it, and all groups to be of one size: then one recording serves them.
+
+    >>> _together(4, 4.2), _together(32, 5.6), _together(32, 100), _together(31, 4.2), _together(8, 0.3)
+    (4, 4, 32, 3, 1)
+    """
+    wanted = max(1, min(most, int(room * 3 / 4)))
+    even = [count for count in range(wanted // 2 + 1, int(room) + 1) if most % count == 0]
+    return min(even, key=lambda count: max(count, wanted) / min(count, wanted), default=wanted)
 
 
 class Plans:

@@ -82,17 +82,13 @@ class Program:
         self._jobs = self._place(words)
         self._layout = struct.Struct(f"={FIRST + len(self._words)}q")
 
-    def run(self, arrays: Mapping[str, Array], run: Any) -> None:
-        """Do all jobs with these arrays, in which they read and write; ``run`` is what numbers are made from."""
+    def run(self, places: Mapping[str, int], run: Any) -> None:
+        """Do all jobs in memory at these addresses, by name; ``run`` is what numbers are made from."""
         if not self._count:
             return
         numbers = [0, 0, 1]
         for name in self._words:
-            if isinstance(name, str):
-                numbers.append(arena.address(arrays[name]))
-            else:
-                later, kind = name
-                numbers.append(_bits(later.of(run), kind))
+            numbers.append(places[name] if type(name) is str else _bits(name[0].of(run), name[1]))
         workers.perform(
             self._jobs, self._count, self._layout.pack(*numbers), work=self._work,
             scratch=_lines(self._layout.size) + self._scratch,

@@ -5,6 +5,7 @@ Whoever asks first for certain sizes has to wait until the network is recorded f
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 from weakref import WeakKeyDictionary
@@ -209,10 +210,16 @@ def _compared(network: Network, params: Params, inputs: Arrays, goals: Goals) ->
         shape = _shape(network, output, inputs)
         if not len(x) or lowering(cost, np.empty(0, dtype)) is None:
             return None
-        y = np.broadcast_to(np.zeros((), dtype), (len(x), *shape))
+        y = _stand_in((len(x), *shape), dtype)
         with at(output):
             found[output] = Comparison(output, cost, y, *costs.admit(cost, y, target, weight))
     return found
+
+
+@lru_cache
+def _stand_in(shape: tuple[int, ...], dtype: Any) -> Array:
+    """An array of this shape and dtype that takes no memory."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def _shape(network: Network, output: str, inputs: Arrays) -> tuple[int, ...]:

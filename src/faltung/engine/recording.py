@@ -196,11 +196,17 @@ def packs_once() -> bool:
     return listener is not None and (listener.sliced or listener.settled)
 
 
+def settled() -> bool:
+    """Is a prediction being recorded whose parameters never change? Only its outputs count, and rounding may differ."""
+    listener = recorder()
+    return listener is not None and listener.settled
+
+
 @contextmanager
 def recording(*, sliced: bool, settled: bool = False) -> Iterator[Recorder]:
     """Within it, launches of this thread are noted and not done.
 
-    ``sliced``: they are part of one slice. ``settled``: parameters never change.
+    ``sliced``: they are part of one slice. ``settled``: they are a prediction whose parameters never change.
     """
     before, _local.recorder = recorder(), Recorder(sliced, settled)
     try:

@@ -19,6 +19,7 @@ from typing import Any
 from faltung.engine.arena import LINE
 from faltung.engine.program import Call, Lists, Program, Where
 from faltung.engine.recording import Buffer, Later, Launch, NotRecordedError, Place
+from faltung.engine.remake import sparing
 
 OF_EXAMPLES = ("value:", "error:", "cost:")
 """How the names of results begin that have a part for each example."""
@@ -56,14 +57,15 @@ def flat(recorded: Recorded) -> Planned:
     """One launch after the other."""
     arrays, results = _given_out(recorded)
     owners = {place.buffer.address: results[name] for name, place in recorded.results.items()}
-    inside, size = packed(recorded.launches, owners)
+    launches = sparing(recorded.launches, owners)
+    inside, size = packed(launches, owners)
 
     def where(buffer: Buffer) -> Where:
         if buffer.address in inside:
             return Where(":area", inside[buffer.address])
         return Where(owners[buffer.address].array if buffer.address in owners else buffer.name)
 
-    jobs = [Call(launch, where) for launch in recorded.launches]
+    jobs = [Call(launch, where) for launch in launches]
     return Planned(Program(jobs), arrays | {":area": size}, results, jobs)
 
 

@@ -154,7 +154,8 @@ def launch(
     kernel = dispatch.kernel(function)
     numbers = [address(a) if type(a) is ndarray else a if type(a) is int else _number(a) for a in arguments]
     if work < SMALL or tasks <= 1 or (threads := min(threads or count(), tasks)) == 1:
-        dispatch.alone(kernel, kernel.job(tasks, max(1, tasks), numbers), arena.scratch(scratch).address)
+        memory = arena.scratch(scratch)
+        dispatch.alone(kernel, kernel.job(tasks, max(1, tasks), numbers), memory.address)
         return
     team = _team
     if work >= WAKING:
@@ -210,9 +211,11 @@ _sharing = cache(dispatch.sharing)
 
 
 def _number(argument: Any) -> Any:
-    """An argument that is neither array nor whole number, as machine code takes it."""
+    """An argument as machine code takes it."""
     if type(argument) is tuple:
         return address(argument[0]) + argument[1]
+    if type(argument) is ndarray:
+        return address(argument)
     return 0 if argument is None else argument
 
 

@@ -4,6 +4,7 @@ from faltung.training.fit import Fitted, fit
 from faltung.training.interrupt import Interrupted
 from faltung.training.metrics import evaluate
 from faltung.training.optimisers import SGD, Adam, AdamW, Averaged, Optimiser
+from faltung.training.progress import View
 from faltung.training.schedules import Cosine, Piecewise, Schedule, StepDecay, WarmUp
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Piecewise",
     "Schedule",
     "StepDecay",
+    "View",
     "WarmUp",
     "evaluate",
     "fit",

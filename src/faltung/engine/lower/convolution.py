@@ -18,14 +18,14 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from faltung.elements.element import Array
-from faltung.engine import arena, elementwise, narrow
+from faltung.engine import arena, elementwise, narrow, winograd
 from faltung.engine.correlate import Rows
 from faltung.engine.elementwise import KINDS
 from faltung.engine.lanes import fill
 from faltung.engine.language import INDEX, Function, Type, pointer
 from faltung.engine.launch import Axis, Call, Place, Steps, Taps, gradient
 from faltung.engine.machine import Machine, host
-from faltung.engine.recording import constant, packs_once, sliced
+from faltung.engine.recording import constant, settled, sliced
 from faltung.geometry import Window
 
 ACROSS = (16, 8, 40)
@@ -39,7 +39,7 @@ Three = tuple[int, int, int]
 class _Part:
     """A call, and where in x (of the call), w and y it begins."""
 
-    call: Call | narrow.Call
+    call: Call | narrow.Call | winograd.Call
     x: int = 0
     w: int = 0
     y: int = 0
@@ -94,7 +94,7 @@ class Convolution:
 
     def _known(self, product: str, examples: int, plan: Callable[[int], list[_Part]]) -> list[_Part]:
         """The calls of one product on so many examples, planned once."""
-        key = product, examples, sliced(), packs_once()
+        key = product, examples, sliced(), settled()
         if key not in self._plans:
             self._plans[key] = plan(examples) if examples else []
         return self._plans[key]
@@ -167,8 +167,23 @@ class Convolution:
         call = narrow.Call(rows, (depth, h, w), examples, x, y, steps, self.groups)
         return [_Part(call, 0, (h.taps - 1) * h_tap + (w.taps - 1) * w_tap)] if call.pays(host()) else []
 
+    def _fewer_multiplications(self, examples: int) -> list[_Part]:
+        """One call where ``winograd`` pays, and rounding may differ."""
+        (depth, *plane), (_, h_tap, w_tap) = self.windows, self._tap_steps
+        taps = [(window.kernel, window.stride, window.dilation) for window in plane]
+        if not settled() or self.groups > 1 or depth.kernel > 1 or self.extent[0] > 1 or taps != [(3, 1, 1)] * 2:
+            return []
+        h, w = (
+            Axis(size, output, 3, start=-window.pads(size)[0])
+            for window, size, output in zip(plane, self.extent[1:], self.positions[1:], strict=True)
+        )
+        x, y = _steps(self.extent, self.channels), _steps(self.positions, self.filters)
+        rows = winograd.Rows(self.kind, self.channels, self.filters)
+        call = winograd.Call(rows, (h, w), examples, x, y, Taps(0, h_tap, w_tap, self.filters, 1))
+        return [_Part(call)] if call.pays(host()) else []
+
     def _forward(self, examples: int) -> list[_Part]:
-        if parts := self._spread_forward(examples):
+        if parts := self._spread_forward(examples) or self._fewer_multiplications(examples):
             return parts
         channels, batch, width = ACROSS
         padded = self.windows[2].pads(self.extent[2]) != (0, 0)

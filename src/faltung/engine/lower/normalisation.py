@@ -1,4 +1,4 @@
-"""Normalisations on the kernels of ``standardise``.
+"""Normalisations on the kernels of ``standardise`` and ``layernorm``.
 
 xhat is not kept: x, its mean and 1 / sigma take less room, and less time than one more array to write and read.
 ``batch_backward`` and ``layer_backward`` give the error and the gradients together, which share their sums.
@@ -12,7 +12,7 @@ import numpy as np
 
 from faltung.elements.element import Array, Params, Run
 from faltung.elements.normalisation import BatchNorm, LayerNorm
-from faltung.engine import arena, standardise, workers
+from faltung.engine import arena, layernorm, standardise, workers
 from faltung.engine.channels import SLICES, period_of, run_channelwise, run_sums, slice_of, width
 from faltung.engine.elementwise import COST, code
 from faltung.engine.recording import Fresh, Slices, sliced
@@ -110,13 +110,13 @@ def layer_forward(norm: LayerNorm, params: Params, x: Array, run: Run = Run()) -
     mean, inverse = (arena.empty(over, np.float64) for _ in range(2))
     constants = params["scale"], params["shift"]
     if norm.axes == "channels":
-        kernel = code(standardise.row_forward, x.dtype, channels)
+        kernel = code(layernorm.row_forward, x.dtype, channels)
         launch(kernel, x, *constants, y, mean, inverse, norm.epsilon, rows=mean.size, length=channels)
     else:
         size = period_of(x)
         tables = arena.empty((len(x), 2, size), np.float64)
         workers.launch(
-            code(standardise.example_forward, x.dtype), x, *constants, y, mean, inverse, tables, norm.epsilon,
+            code(layernorm.example_forward, x.dtype), x, *constants, y, mean, inverse, tables, norm.epsilon,
             channels, size, math.prod(x.shape[1:]), len(x),
             tasks=len(x), work=COST * x.size, scratch=2 * size * x.itemsize,
         )  # fmt: skip
@@ -125,13 +125,31 @@ def layer_forward(norm: LayerNorm, params: Params, x: Array, run: Run = Run()) -
 
 def layer_backward(norm: LayerNorm, params: Params, kept: Any, dy: Array) -> Both:
     """dx and the gradients."""
+    return _layer_back(norm, params, kept, dy)
+
+
+def layer_error(norm: LayerNorm, params: Params, kept: Any, dy: Array) -> Array:
+    """See ``LayerNorm.error``."""
+    return _layer_back(norm, params, kept, dy, adds=False)[0]
+
+
+def layer_gradient(norm: LayerNorm, params: Params, kept: Any, dy: Array) -> dict[str, Array]:
+    """See ``LayerNorm.gradient``."""
+    return _layer_back(norm, params, kept, dy, moves=False)[1]
+
+
+def _layer_back(
+    norm: LayerNorm, params: Params, kept: Any, dy: Array, *, moves: bool = True, adds: bool = True
+) -> Both:
+    """dx, where it is asked for (it ``moves``), and the gradients, where they are."""
     (x, mean, inverse), dy = kept, np.ascontiguousarray(dy)
-    channels, dx, dw = x.shape[-1], arena.empty(dy.shape, dy.dtype), arena.empty((2, dy.shape[-1]), dy.dtype)
+    channels, scale = x.shape[-1], params["scale"]
+    dx = arena.empty(dy.shape, dy.dtype) if moves else dy
     if norm.axes == "channels":
         size, band = channels, slice_of(x) // channels
-        sums = arena.sums((-(-mean.size // band), width(size)), np.float64)
+        sums = arena.sums((-(-mean.size // band), width(size)), np.float64) if adds else mean
         launch(
-            code(standardise.row_back, x.dtype, channels), x, dy, params["scale"], dx, mean, inverse, sums, Fresh(1),
+            code(layernorm.row_back, x.dtype, channels, moves, adds), x, dy, scale, dx, mean, inverse, sums, Fresh(1),
             rows=mean.size, length=channels, band=band,
         )  # fmt: skip
     else:
@@ -139,22 +157,15 @@ def layer_backward(norm: LayerNorm, params: Params, kept: Any, dy: Array) -> Bot
         slices = -(-len(x) // share)
         sums, tables = arena.sums((slices, width(size)), np.float64), arena.empty((slices, 2, size), np.float64)
         workers.launch(
-            code(standardise.example_back, x.dtype), x, dy, params["scale"], dx, mean, inverse, tables, sums,
+            code(layernorm.example_back, x.dtype, moves), x, dy, scale, dx, mean, inverse, tables, sums,
             share, Fresh(1), channels, size, math.prod(x.shape[1:]), len(x),
             tasks=slices, work=COST * x.size, scratch=size * x.itemsize,
         )  # fmt: skip
-    _small(code(standardise.add_up, x.dtype), sums, dw, Slices(len(sums)), channels, size)
+    if not adds:
+        return dx, {}
+    dw = arena.empty((2, channels), dy.dtype)
+    _small(code(layernorm.add_up, x.dtype), sums, dw, Slices(len(sums)), channels, size)
     return dx, {"scale": dw[0], "shift": dw[1]}
-
-
-def layer_error(norm: LayerNorm, params: Params, kept: Any, dy: Array) -> Array:
-    """See ``LayerNorm.error``."""
-    return layer_backward(norm, params, kept, dy)[0]
-
-
-def layer_gradient(norm: LayerNorm, params: Params, kept: Any, dy: Array) -> dict[str, Array]:
-    """See ``LayerNorm.gradient``."""
-    return layer_backward(norm, params, kept, dy)[1]
 
 
 LOWERINGS = {

@@ -58,7 +58,7 @@ def _elu_slope(elu: ELU, x: Value) -> Value:
 
 def _gelu_slope(gelu: GELU, x: Value) -> Value:
     cdf, bell = normal(x)
-    return cdf + x * (bell / math.sqrt(2 * math.pi))
+    return cdf + x * (bell * (1 / math.sqrt(2 * math.pi)))
 
 
 def _silu_slope(silu: SiLU, x: Value) -> Value:

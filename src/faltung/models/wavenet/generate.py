@@ -40,7 +40,7 @@ def generate(
     temperature: float = 1.0,
     seed: int = 0,
     prime: Any = None,
-    half: bool = False,
+    bfloat16: bool = False,
     executor: str | None = None,
     **conditions: Any,
 ) -> Iterator[Array]:
@@ -48,7 +48,7 @@ def generate(
 
     Streams share the time that reading the weights takes, and what each says follows from ``seed`` and its number.
     Probabilities are raised to the power 1 / ``temperature``; at 0 the most probable code is taken. ``prime`` are codes
-    (streams, m) or (1, m) that were said before. With ``half``, weights are rounded to bfloat16, which takes about half
+    (streams, m) or (1, m) that were said before. With ``bfloat16``, weights are rounded to that, which takes about half
     as long. ``conditions`` are as in ``WaveNet.inputs``, or one for all streams; a local one has frames for the primed
     samples, too. The same arguments give the same bits, on the same machine.
 
@@ -68,12 +68,12 @@ def generate(
     check_number("generate", "temperature", temperature, 0)
     generator(seed)  # refuses what is no seed
     codes = _primed(model, prime, streams)
-    walk = _Walk(model, codes, codes.shape[1] - 1 + samples, half, executor, conditions)
+    walk = _Walk(model, codes, codes.shape[1] - 1 + samples, bfloat16, executor, conditions)
     return (decode(new, model.settings.classes) for new, _ in walk.blocks(temperature, seed) if new.size)
 
 
 def expected(
-    model: WaveNet, codes: Any, *, half: bool = False, executor: str | None = None, **conditions: Any
+    model: WaveNet, codes: Any, *, bfloat16: bool = False, executor: str | None = None, **conditions: Any
 ) -> Array:
     """The logits (streams, t, classes) of the next sample after each of the codes (streams, t), made step by step.
 
@@ -85,7 +85,7 @@ def expected(
     True
     """
     codes = _primed(model, codes, len(codes))
-    walk = _Walk(model, codes, codes.shape[1], half, executor, conditions)
+    walk = _Walk(model, codes, codes.shape[1], bfloat16, executor, conditions)
     return np.concatenate([logits for _, logits in walk.blocks(1.0, 0, keep=True)]).swapaxes(0, 1)
 
 
@@ -111,11 +111,11 @@ class _Walk:
         model: WaveNet,
         codes: Array,
         steps: int,
-        half: bool,
+        bfloat16: bool,
         executor: str | None,
         conditions: Mapping[str, Any],
     ):
-        check_flag("generate", half=half)
+        check_flag("generate", bfloat16=bfloat16)
         streams, self._known = codes.shape
         weights = stacked(model)
         self._taps, nothing = len(weights["front"]), weights["front"].shape[1] - 1
@@ -126,7 +126,7 @@ class _Walk:
         self._codes[:, self._taps - 1 :][:, : self._known] = codes
         make = _stepper(executor)
         groups = [range(streams)[first : first + TOGETHER] for first in range(0, streams, TOGETHER)]
-        packed = {size: make(model.settings.dilations, weights, size, half) for size in {*map(len, groups)}}
+        packed = {size: make(model.settings.dilations, weights, size, bfloat16) for size in {*map(len, groups)}}
         self._groups = [(slice(group.start, group.stop), packed[len(group)]) for group in groups]
 
     def blocks(self, temperature: float, seed: int, keep: bool = False) -> Iterator[tuple[Array, Any]]:

@@ -113,6 +113,12 @@ class Windows:
     def __post_init__(self):
         _check_long_enough(self.clips, self.settings)
 
+    @cached_property
+    def ends(self) -> NDArray[np.float64]:
+        """The share of all countable samples that lie in each recording and those before it."""
+        counts = np.cumsum([countable(clip, self.settings) for clip in self.clips])
+        return counts / counts[-1]
+
     def epoch(self, number: int) -> "Windows":
         return replace(self, number=number)
 
@@ -120,12 +126,10 @@ class Windows:
         return self.count
 
     def __getitem__(self, indices: Indices, /) -> Batch:
-        sizes = np.array([countable(clip, self.settings) for clip in self.clips], np.float64)
-        ends = np.cumsum(sizes) / sizes.sum()
         every, places = grid(self.settings), []
         for index in np.arange(self.count)[indices]:
             choice, place = generator(self.seed, self.number, int(index)).random(2)
-            clip = self.clips[int(np.searchsorted(ends, choice, side="right"))]
+            clip = self.clips[int(np.searchsorted(self.ends, choice, side="right"))]
             starts = 1 + max(0, countable(clip, self.settings) - self.length) // every
             places.append((clip, int(place * starts) * every))
         return _batch(places, self.settings, self.length)
@@ -173,13 +177,14 @@ def _batch(places: Sequence[tuple[Clip, int]], settings: Settings, length: int) 
     """The windows that begin at these places."""
     before = warmup(settings) + 1
     silence = encode(0.0, settings.classes)
-    codes = np.stack([_part(clip.codes, start, before + length - 1, silence) for clip, start in places])
-    target = np.stack([_part(clip.codes.astype(np.int64), start + before, length, IGNORED) for clip, start in places])
+    codes = np.stack([_part(clip.codes, start, before + length - 1, silence, np.int64) for clip, start in places])
+    target = np.stack([_part(clip.codes, start + before, length, IGNORED, np.int64) for clip, start in places])
     scalar = settings.input == "scalar"
-    inputs: dict[str, Array] = {"x": decode(codes, settings.classes)[..., None] if scalar else codes.astype(np.int64)}
+    inputs: dict[str, Array] = {"x": decode(codes, settings.classes)[..., None] if scalar else codes}
     if settings.local:
         frames = _frames(settings, length)
-        inputs["local"] = np.stack([_part(clip.local, start // settings.hop, frames, 0) for clip, start in places])
+        parts = [_part(clip.local, start // settings.hop, frames, 0, np.float32) for clip, start in places]
+        inputs["local"] = np.stack(parts)
     return inputs, target
 
 
@@ -189,10 +194,10 @@ def _frames(settings: Settings, length: int) -> int:
     return settings.frames(warmup(settings) + length - 1).stop if settings.local else 0
 
 
-def _part(series: Any, start: int, count: int, after: Any) -> Array:
+def _part(series: Any, start: int, count: int, after: Any, dtype: Any) -> Array:
     """``count`` entries of a series from ``start`` on, with ``after`` behind its end."""
-    part = series[start : start + count]
-    return np.concatenate([part, np.full((count - len(part), *part.shape[1:]), after, part.dtype)])
+    part = series[start : start + count].astype(dtype)
+    return np.concatenate([part, np.full((count - len(part), *part.shape[1:]), after, dtype)])
 
 
 def _check_long_enough(clips: Sequence[Clip], settings: Settings) -> None:
