@@ -74,4 +74,5 @@ def test_a_vocoder_hears_at_generation_what_it_heard_in_training(tmp_path):
     model = WaveNet.initial(replace(KINDS["plain"], local=20, upsample=(10, 20)))
     given = read_conditions(model, Asked(tmp_path / "speech.wav", condition=tmp_path / "said.wav"))["local"]
     trained = clip(read_wave(tmp_path / "said.wav", 16_000), model.settings).local
+    assert trained is not None
     assert np.array_equal(given[0], trained)

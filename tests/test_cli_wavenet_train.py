@@ -231,7 +231,7 @@ def test_speech_becomes_less_surprising(full_data, tmp_path):
     corpus = read_corpus(full_data / "speech", settings)
     assert {part: len(clips) for part, clips in corpus.clips.items()} == {"training": 451, "validation": 56, "test": 56}
     network, cost = training_network(settings, 2400), CrossEntropy(ignore=-1)
-    train = Windows(corpus.clips["training"], settings, 2400, count=1600)
+    train = Windows(corpus.clips["training"], settings, 2400, count=1200)
     test = EverySample(corpus.clips["validation"], settings, 2400, step=16)
     fitted = fit(
         network,

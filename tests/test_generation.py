@@ -1,5 +1,6 @@
 """The loop over samples in machine code: it does what the interpreter and the NumPy steps do, and nothing beside it."""
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,13 +10,17 @@ import pytest
 from differences import assert_close
 from elf import LINKERS_OWN, undefined
 from emission import for_arm, spills
-from faltung.engine import arena, generator, interpreter
+from faltung.engine import arena, dispatch, generator, interpreter
 from faltung.engine.columns import Columns, bfloat16, columns, product
 from faltung.engine.compile import assembly, compile, object_code, source
-from faltung.engine.generation import Sizes, generate
+from faltung.engine.effects import effects
+from faltung.engine.generation import generate
 from faltung.engine.generator import Generator
-from faltung.engine.language import F32, I32, Function, pointer
+from faltung.engine.language import F32, I32, I64, INDEX, Function, pointer
+from faltung.engine.layout import Layout, Sizes
 from faltung.engine.machine import AVX512, NEON, Machine, host
+from faltung.engine.printer import text
+from faltung.errors import EngineError
 from faltung.models.wavenet.stepwise import Stepwise
 from guard import copied, guarded, surround
 from lowered import machines
@@ -164,13 +169,91 @@ def test_it_does_what_its_statements_mean(monkeypatch, half):
 
     def interpreted(machine: Machine, sizes: Sizes) -> Any:
         (function,) = generate(machine, sizes)
-        return lambda *given: interpreter.run(function, *given, fused=machine.fused)
+        return [lambda *given: interpreter.run(function, *given, fused=machine.fused)]
 
-    monkeypatch.setattr(generator, "_code", interpreted)
+    monkeypatch.setattr(generator, "_loops", interpreted)
     monkeypatch.setattr(arena, "address", lambda array: array.reshape(-1))
+    monkeypatch.setattr(dispatch, "sharing", lambda: 3 * [np.zeros(1, np.int64)])
     meant = said(Generator((1, 2, 1), arrays, streams, half), arrays, 3, streams=streams, temperature=0.7)
     for one, other in zip(compiled, meant, strict=True):
         assert np.array_equal(one, other)
+
+
+@halves
+def test_two_workers_say_the_same(half):
+    for shape, streams, dilations in (
+        (SMALL, 1, (1, 2, 4)),
+        (WIDE, 3, (3, 1)),
+        ((2, 32, 32, 512, 512, 256, 1), 2, (5,)),
+    ):
+        arrays = weights(*shape)
+        alone, shared = (
+            said(Generator(dilations, arrays, streams, half, workers), arrays, 40, streams=streams)
+            for workers in (1, 2)
+        )
+        assert np.array_equal(alone[0], shared[0])
+        assert np.array_equal(alone[1], shared[1])
+
+
+def test_all_outputs_belong_to_one_of_two_workers():
+    for shape in (*NETS.values(), (2, 64, 16, 16, 16, 16, 2), (2, 16, 64, 16, 16, 16, 2)):
+        layout = Layout(Sizes(*shape, workers=2), AVX512)
+        first, second = layout.shares
+        _, *matrices = layout.products
+        for one, other, matrix in zip(vars(first).values(), vars(second).values(), matrices, strict=True):
+            assert (one[0], one[1], other[1]) == (0, other[0], matrix.vectors)
+        assert first.both[1] * layout.lanes >= layout.residual, "the other one knows no residuals"
+
+
+# Two threads that wait for each other
+
+
+def told() -> tuple[Function, Function]:
+    """One doubles each number when it is told to; the other one tells, waits, and adds 1."""
+    functions = []
+    for name in ("ask", "double"):
+        f = Function(name, x=pointer(I64), clocks=pointer(I64), pause=pointer(I64), system=pointer(I64), count=INDEX)
+        x, clocks, pause, system, count = f.arguments
+        with f.loop("i", count) as i:
+            time = f.convert("bits", i + 1, I64)
+            if name == "ask":
+                f.store(f.convert("bits", i, I64), x, i)
+                f.tell(time, clocks)
+                f.wait(time, clocks, 8, pause, system)
+                f.store(f.load(x, i) + 1, x, i)
+            else:
+                f.wait(time, clocks, 0, pause, system)
+                f.store(f.load(x, i) * 2, x, i)
+                f.tell(time, clocks, 8)
+        functions.append(f)
+    return functions[0], functions[1]
+
+
+def test_who_is_told_sees_what_was_stored_before():
+    ask, double = told()
+    code = compile([ask, double], {"ask", "double"}, host()).functions
+    x, clocks = np.zeros(20_000, np.int64), np.zeros(16, np.int64)
+    arguments = (x.ctypes.data, clocks.ctypes.data, *dispatch.sharing()[1:], len(x))
+    other = threading.Thread(target=code["double"], args=arguments)
+    other.start()
+    code["ask"](*arguments)
+    other.join()
+    assert np.array_equal(x, 2 * np.arange(len(x)) + 1)
+
+
+def test_telling_and_waiting_as_text_and_in_the_interpreter():
+    ask, double = told()
+    lines = [line.strip() for line in text(ask).splitlines()]
+    assert "tell(clocks[0] = bits(i + 1))" in lines or "tell(clocks[0] = bits)" in lines
+    assert any(line.startswith("wait(clocks[8] >= bits") for line in lines)
+    assert effects(double) == ({0, 1}, {0, 1})
+    x, clocks, nothing = np.arange(3), np.array([3, *15 * [0]]), np.zeros(1, np.int64)
+    interpreter.run(double, x, clocks, nothing, nothing, 3)
+    assert (x.tolist(), clocks[8]) == ([0, 2, 4], 3)
+    with pytest.raises(
+        EngineError, match=r"ask: wait\(clocks\[8\] >= .*\): waits for another thread, but there is none"
+    ):
+        interpreter.run(ask, np.arange(3), np.zeros(16, np.int64), nothing, nothing, 3)
 
 
 def test_a_number_close_to_1_draws_the_last_class_that_can_be():
@@ -188,7 +271,6 @@ def test_a_number_close_to_1_draws_the_last_class_that_can_be():
 NETS = {
     "nv": (2, 64, 64, 256, 256, 256, 2),
     "ibab": (2, 32, 32, 512, 512, 256, 2),
-    "small": (2, 32, 32, 128, 128, 256, 2),
 }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from faltung.draw.curve import curve
 from faltung.draw.products import products
 from faltung.draw.sliding import sliding
+from faltung.draw.sound import Sound, sounds
 from faltung.draw.tree import tree
 from faltung.geometry import Window
 
@@ -28,6 +29,11 @@ def learning_curve() -> str:
     return curve([json.loads(line) for line in log.splitlines()])
 
 
+def speech() -> str:
+    """The sounds of docs/wavenet.md, from what ``draw_speech.py`` has seen."""
+    return sounds([Sound(**row) for row in json.loads((FIGURES / "speech.json").read_text(encoding="utf-8"))])
+
+
 STRIDED = Window(kernel=3, stride=2, padding=1)
 DRAWN = {
     "three-products.svg": three_products,
@@ -36,6 +42,7 @@ DRAWN = {
     "dilated.svg": lambda: sliding(Window(kernel=3, dilation=2), 7),
     "receptive-field.svg": lambda: tree((1, 2, 4, 8), 20),
     "learning-curve.svg": learning_curve,
+    "speech.svg": speech,
 }
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """WaveNets beside their peers: python -m benchmarks.wavenet SECTION [--only nv ibab] [--batch 1x16000] [--out FILE]
 
-Sections: check, train, memory. Run from the root of the repository.
+Sections: check, train, memory, generate, growth. Run from the root of the repository.
 """
 
 import argparse
@@ -10,9 +10,15 @@ from pathlib import Path
 
 from ..networks.sides import limit, machine
 from .sides import SETTINGS
-from .works import WORKS
+from .works import SPOKEN, WORKS
 
-SECTIONS = {"check": "training", "train": "training", "memory": "training"}
+SECTIONS = {
+    "check": "training",
+    "train": "training",
+    "memory": "training",
+    "generate": "generation",
+    "growth": "generation",
+}
 """The module of each section's function."""
 
 
@@ -20,9 +26,9 @@ def main():
     """Run one section, print its table in Markdown, and write all its numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("section", choices=SECTIONS)
-    parser.add_argument("--only", nargs="+", choices=WORKS, help="networks")
+    parser.add_argument("--only", nargs="+", choices={**WORKS, **SPOKEN}, help="networks")
     parser.add_argument("--batch", nargs="+", type=batch, help="examples x samples, as 1x16000")
-    parser.add_argument("--sides", nargs="+", choices=SETTINGS, help="contestants")
+    parser.add_argument("--sides", nargs="+", choices=[*SETTINGS, "numpy", "torch eager"], help="contestants")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="a JSON file for all numbers")

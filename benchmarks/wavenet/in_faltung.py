@@ -1,20 +1,27 @@
-"""WaveNets in Faltung, and how they train."""
+"""WaveNets in Faltung, how they train, and how they speak."""
+
+import numpy as np
 
 import faltung as ft
 from faltung.elements.element import Run
-from faltung.models.wavenet import Settings
+from faltung.engine.generator import Generator
+from faltung.models.wavenet import Settings, WaveNet, expected
 from faltung.models.wavenet import network as composed
+from faltung.models.wavenet.weights import stacked
 
 from .works import CLASSES
 
 
+def settings(work):
+    """A work as Faltung's settings."""
+    return Settings(
+        work.dilations, kernel=work.kernel, residual=work.residual, gate=work.gate, skip=work.skip, classes=CLASSES
+    )
+
+
 def network(work):
     """The network of a work; time is open."""
-    return composed(
-        Settings(
-            work.dilations, kernel=work.kernel, residual=work.residual, gate=work.gate, skip=work.skip, classes=CLASSES
-        )
-    )
+    return composed(settings(work))
 
 
 def initial(work):
@@ -44,3 +51,31 @@ class Training:
         """The cost and all gradients by name; no update."""
         back = self.network.backpropagate(self.params, self.x, self.targets, cost=ft.CrossEntropy(), keep=())
         return back.cost, dict(back.gradients)
+
+
+class Generation:
+    """Samples one after the other; each call goes on where the last one ended."""
+
+    def __init__(self, work, params, streams=1, bfloat16=False, workers=1):
+        self.model = WaveNet(settings(work), params)
+        self.weights = stacked(self.model)
+        self.machine = Generator(work.dilations, self.weights, streams, bfloat16, workers)
+        self.state, self.random = self.machine.begin(), np.random.default_rng(0)
+        self.heard = np.full((streams, work.kernel), CLASSES // 2, np.int32)
+
+    @property
+    def bytes(self):
+        """What a step reads."""
+        return self.machine.bytes
+
+    def logits(self, codes):
+        """Of the next sample after each code."""
+        return expected(self.model, codes[None])[0]
+
+    def speak(self, steps):
+        """So many more codes of each stream."""
+        codes = np.concatenate([self.heard, np.zeros((len(self.heard), steps), np.int32)], axis=1)
+        numbers = self.random.random((len(codes), steps))
+        self.machine.run(self.state, codes, self.weights["gate.b"][None, None], numbers)
+        self.heard = codes[:, steps:]
+        return codes[:, -steps:]

@@ -32,6 +32,8 @@ WORKS = {
     "ibab": Work(cycles(5, 512), 32, 32, 512),
     "layers30": Work(cycles(3, 512), 64, 64, 256),
 }
+SPOKEN = {"nv": WORKS["nv"], "ibab": WORKS["ibab"], "small": Work(cycles(2, 512), 32, 32, 128)}
+"""What speaks, sample by sample."""
 BATCHES = ((1, 16_000), (4, 8_000))
 """Examples and samples of a training step."""
 

@@ -34,6 +34,7 @@ class Asked:
     seed: int = 0
     streams: int = 1
     bfloat16: bool = False
+    workers: int = 1
 
     def __post_init__(self):
         if self.seconds is not None and not 0 < self.seconds < math.inf:
@@ -64,6 +65,7 @@ def speak(path: Path, asked: Asked) -> int:
         temperature=asked.temperature,
         seed=asked.seed,
         bfloat16=asked.bfloat16,
+        workers=asked.workers,
         **conditions,
     )
     atomic.make_folder(asked.out.parent)

@@ -73,7 +73,7 @@ class Columns:
         registers = self.machine.registers
         sums = registers // 3 if self.half else registers * 3 // 4
         room = max(1, sums // (self.streams * self.sets))
-        count = -(-self.vectors // room)
+        count = max(1, -(-self.vectors // room))
         narrow, wider = divmod(self.vectors, count)
         middle = wider * (narrow + 1)
         blocks = [(0, middle, narrow + 1), (middle, self.vectors, narrow)]
@@ -88,12 +88,12 @@ class Columns:
         size = self.rows // self.taps * self.together
         rows = np.zeros((self.taps, size, self.vectors * self.lanes), np.float32)
         rows[:, : self.inputs, : w.shape[2]] = w
-        words = rows.reshape(-1, self.vectors, self.lanes)
+        words = rows.reshape(self.taps * size, self.vectors, self.lanes)
         if self.half:
             bits = bfloat16(words).view(np.uint32)
             words = (bits[0::2] >> 16 | bits[1::2]).view(np.int32)
         parts = [words[:, at : at + width] for begin, end, width in self.blocks() for at in range(begin, end, width)]
-        return np.concatenate([part.ravel() for part in parts])
+        return np.concatenate([words[:0].ravel(), *(part.ravel() for part in parts)])
 
 
 def columns(taps: int, inputs: int, outputs: int, streams: int, half: bool, machine: Machine) -> Columns:

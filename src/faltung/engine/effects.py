@@ -9,7 +9,22 @@
 from functools import cache
 
 from faltung.engine.language import Function
-from faltung.engine.statements import Call, Get, If, Let, Load, Loop, Set, Statement, Store, Take, Value, Variable
+from faltung.engine.statements import (
+    Await,
+    Call,
+    Get,
+    If,
+    Let,
+    Load,
+    Loop,
+    Set,
+    Statement,
+    Store,
+    Take,
+    Tell,
+    Value,
+    Variable,
+)
 
 Places = dict[Value | Variable, set[int]]
 """The arguments that a place may belong to."""
@@ -34,9 +49,9 @@ def _visit(body: list[Statement], places: Places, reads: set[int], writes: set[i
                 places.setdefault(variable, set()).update(places.get(value, set()))
             case Get(value, variable) if value.type.pointer:
                 places[value] = places.get(variable, set())
-            case Load(pointer=pointer):
+            case Load(pointer=pointer) | Await(pointer=pointer):
                 reads |= places[pointer]
-            case Store(pointer=pointer):
+            case Store(pointer=pointer) | Tell(pointer=pointer):
                 writes |= places[pointer]
             case Take(pointer=pointer):
                 reads |= places[pointer]

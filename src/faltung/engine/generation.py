@@ -9,113 +9,34 @@ Layers are data: all have the same sizes, their weights lie one behind the other
 each begins and how far its taps lie apart. A queue is a ring of (kernel - 1) dilation entries, so a step reads and
 writes as much for any dilation. Between two samples nothing runs but this.
 
-All numbers of a stream lie in whole vectors; what fills the last one is 0.
+Two workers share the outputs. One has the chain, which nobody can share without waiting twice a layer: gates and
+residuals; the other one takes most skips, for which it needs z only, and follows as fast as z comes. At the end of a
+step they meet three times, and halve its products. Who adds what to which sum is the same as for one worker.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 
 from faltung.engine import mathematics
-from faltung.engine.columns import Columns, columns, product
+from faltung.engine.columns import product
 from faltung.engine.language import F32, I32, I64, INDEX, Function, Value, pointer
+from faltung.engine.layout import Layout, Sizes
 from faltung.engine.machine import Machine
 from faltung.engine.sampling import draw, drawn
 
-
-@dataclass(frozen=True)
-class Sizes:
-    """Channels and taps, and how many streams share the weights; how many layers there are is data."""
-
-    kernel: int
-    residual: int
-    gate: int
-    """Of each half of a gate."""
-    skip: int
-    end: int
-    classes: int
-    front: int
-    """Taps of the first convolution."""
-    streams: int = 1
-    half: bool = False
-    """Are the weights bfloat16?"""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where everything lies on a machine; sizes in whole vectors."""
-
-    sizes: Sizes
-    machine: Machine
-
-    @property
-    def lanes(self) -> int:
-        """Of a vector."""
-        return self.machine.lanes(F32.size)
-
-    def full(self, count: int) -> int:
-        """So many numbers, in whole vectors."""
-        return -(-count // self.lanes) * self.lanes
-
-    @cached_property
-    def residual(self) -> int:
-        return self.full(self.sizes.residual)
-
-    @cached_property
-    def gate(self) -> int:
-        return self.full(self.sizes.gate)
-
-    @cached_property
-    def skip(self) -> int:
-        return self.full(self.sizes.skip)
-
-    @cached_property
-    def end(self) -> int:
-        return self.full(self.sizes.end)
-
-    @cached_property
-    def classes(self) -> int:
-        return self.full(self.sizes.classes)
-
-    @property
-    def both(self) -> int:
-        """Numbers of u."""
-        return self.residual + self.skip
-
-    @cached_property
-    def products(self) -> tuple[Columns, Columns, Columns, Columns]:
-        """Those into the gates, out of them, and the two of the end."""
-        n = self.sizes
-        matrices = (
-            (n.kernel, n.residual, 2 * self.gate),
-            (1, n.gate, self.both),
-            (1, n.skip, self.end),
-            (1, n.end, self.classes),
-        )
-        gate, both, end1, end2 = (columns(*matrix, n.streams, n.half, self.machine) for matrix in matrices)
-        return gate, both, end1, end2
-
-    @cached_property
-    def memory(self) -> dict[str, tuple[int, int]]:
-        """What a step remembers for itself: where it begins, and the numbers of one stream; and "" where it ends."""
-        widths = {
-            "u": self.both, "inside": 2 * self.gate, "z": self.gate,
-            "heard": self.skip, "said": self.end, "sums": self.classes,
-        }  # fmt: skip
-        parts, at = {}, 0
-        for name, width in widths.items():
-            parts[name] = at, width
-            at += width * self.sizes.streams
-        return parts | {"": (at, 0)}
-
+MEETINGS = 3
+"""Of a step."""
+LINE = 64
+"""Bytes that come from memory together."""
+FAR = LINE // I64.size
+"""Words from one worker's clock to the other's, which lies in another cache line."""
 
 ARGUMENTS = {
-    "weights": None,  # of each layer: into the gate, out of it; then of the end
+    "weights": pointer(I32),  # of each layer: into the gate, out of it; then of the end; the worker's share of them
     "biases": pointer(F32),  # of each layer: residual and skip; then of the end
     "front": pointer(F32),  # a row for each tap and code, the last one for no code
     "starts": pointer(F32),  # biases and conditions of the gates: of streams, steps, layers
     "queues": pointer(F32),
-    "table": pointer(I64),  # of each layer: where its queue begins, and its dilation
+    "table": pointer(I64),  # of each layer: where its queue begins, and its dilation; then of the first one again
     "memory": pointer(F32),
     "codes": pointer(I32),  # of each stream: what came before, and what comes
     "numbers": pointer(F32),  # of each stream: one of [0, 1) for each step
@@ -129,40 +50,62 @@ ARGUMENTS = {
     "step_start": INDEX,  # from step to step
     "step_logits": INDEX,
     "scale": F32,
+    "clocks": pointer(I64),  # how far each of two workers is
+    "pause": pointer(I64),  # what one does who waits for the other, as in ``dispatch``
+    "system": pointer(I64),
 }
 
 
 def generate(machine: Machine, sizes: Sizes) -> list[Function]:
-    """The loop, for machine code."""
+    """The loop, for machine code; for two workers, one for each."""
     layout = Layout(sizes, machine)
-    word = pointer(I32 if sizes.half else F32)
-    f = Function("generate", **ARGUMENTS | {"weights": word})
-    writer = _Writer(f, layout)
+    return [_loop(layout, number) for number in range(len(layout.shares))]
+
+
+def _loop(layout: Layout, number: int) -> Function:
+    words = {} if layout.sizes.half else {"weights": pointer(F32)}
+    f = Function(("generate", "follow")[number], **ARGUMENTS | words)
+    writer = _Writer(f, layout, number)
     with f.loop("step", writer.count) as step:
-        writer.front(step)
+        if number == 0:
+            writer.front(step)
         with f.loop("layer", writer.layers) as layer:
-            writer.layer(step, layer)
+            z = writer.z(layer)
+            if number == 0:
+                writer.gate(step, layer, z)
+                writer.tell(step, layer + 1)
+            else:
+                writer.wait(step, layer + 1)
+            writer.out(layer, z)
         writer.end(step)
-        with f.where(writer.given <= step):
-            writer.draw(step)
-    return [f]
+        if number == 0:
+            with f.where(writer.given <= step):
+                writer.draw(step)
+    return f
 
 
 class _Writer:
-    """Writes the parts of a step."""
+    """Writes the parts of a step of one worker."""
 
-    def __init__(self, f: Function, layout: Layout):
+    def __init__(self, f: Function, layout: Layout, number: int):
         self.f, self.layout, self.sizes = f, layout, layout.sizes
+        self.number, self.share = number, layout.shares[number]
         self.kind, self.lanes = F32.times(layout.lanes), layout.lanes
         self.streams = range(layout.sizes.streams)
         (
             self.weights, self.biases, self.rows, self.starts, self.queues, self.table, memory, self.codes,
             self.numbers, self.logits, self.layers, self.time, self.count, self.given,
             self.stream_codes, self.stream_start, self.step_start, self.step_logits, self.scale,
+            self.clocks, self.pause, self.system,
         ) = f.arguments  # fmt: skip
-        self._memory = {name: f.at(memory, at, name=name) for name, (at, _) in layout.memory.items() if name}
-        gate, both, _, _ = layout.products
-        self._layer_words = gate.words + both.words
+        self._memory = {name: f.at(memory, at, name=name) for name, (at, _) in layout.memory.items()}
+        self._gate, *all_of_them = layout.products
+        share = self.share
+        self._out, self._end1, self._end2 = (
+            matrix.part(*part) for matrix, part in zip(all_of_them, (share.both, share.end1, share.end2), strict=True)
+        )
+        self._into_words = self._gate.words if number == 0 else 0
+        self._layer_words = self._into_words + self._out.words
 
     def _place(self, name: str, s: int) -> Value:
         """What a stream remembers under this name."""
@@ -194,24 +137,48 @@ class _Writer:
         """Where the oldest code lies that a step hears."""
         return self.stream_codes * s + step
 
-    def layer(self, step: Value, layer: Value) -> None:
-        """u = u + bias + [residual | skip] of z, and z is the gate of the queue's entries and h."""
+    def tell(self, step: Value, clock: Value) -> None:
+        """Where there are two workers: all of this step is done that belongs before this time."""
+        if len(self.layout.shares) > 1:
+            self.f.tell(self._clock(step, clock), self.clocks, self.number * FAR)
+
+    def wait(self, step: Value, clock: Value) -> None:
+        """Wait until the other worker tells the same."""
+        if len(self.layout.shares) > 1:
+            self.f.wait(self._clock(step, clock), self.clocks, (1 - self.number) * FAR, self.pause, self.system)
+
+    def _clock(self, step: Value, clock: Value) -> Value:
+        return self.f.convert("bits", step * (self.layers + MEETINGS) + clock, I64)
+
+    def _meet(self, step: Value, meeting: int) -> None:
+        self.tell(step, self.layers + meeting)
+        self.wait(step, self.layers + meeting)
+
+    def z(self, layer: Value) -> Value:
+        """Where the gate's outputs go: for two workers, a place for each layer, so that none need wait."""
+        size = len(self.streams) * self.layout.gate if len(self.layout.shares) > 1 else 0
+        return self.f.at(self._memory["z"], layer * size, name="z")
+
+    def gate(self, step: Value, layer: Value, z: Value) -> None:
+        """z = tanh(a) sigmoid(b), from the queue's entries and h; then h takes the place of the oldest one."""
         f, layout = self.f, self.layout
-        gate, both, _, _ = layout.products
-        w = f.at(self.weights, layer * self._layer_words, name="w")
         slots = self._slots(layer, self.time + step)
+        for slot in self._slots(layer + 1, self.time + step):  # which no guess of the processor's finds
+            for line in range(0, len(self.streams) * layout.residual, LINE // F32.size):
+                f.prefetch(slot, line)
         starts = f.at(self.starts, step * self.step_start + layer * (2 * layout.gate), name="start")
-        inside, u, z = (self._memory[name] for name in ("inside", "u", "z"))
+        inside, u = self._memory["inside"], self._memory["u"]
         product(
-            f, gate, w, [*((slot, layout.residual) for slot in slots), (u, layout.both)],
+            f, self._gate, f.at(self.weights, layer * self._layer_words, name="w"),
+            [*((slot, layout.residual) for slot in slots), (u, layout.both)],
             lambda s, o: f.load(starts, self.stream_start * s + o, self.lanes),
             lambda s, o, total: f.store(total, inside, o + s * 2 * layout.gate),
         )  # fmt: skip
-        for s in self.streams:  # the oldest entry has been heard
+        for s in self.streams:
             here, new = self._place("u", s), f.at(slots[0], s * layout.residual)
             self._each(layout.residual, lambda c, here=here, new=new: f.store(f.load(here, c, self.lanes), new, c))
         for s in self.streams:
-            a, out = self._place("inside", s), self._place("z", s)
+            a, out = self._place("inside", s), f.at(z, s * layout.gate)
             b = f.at(a, layout.gate)
 
             def halves(c: Value, a: Value = a, b: Value = b, out: Value = out) -> None:
@@ -219,41 +186,49 @@ class _Writer:
                 f.store(mathematics.tanh(f.load(a, c, self.lanes)) * open_, out, c)
 
             self._each(layout.gate, halves)
-        bias = f.at(self.biases, layer * layout.both, name="bias")
-        product(
-            f, both, f.at(w, gate.words), [(z, layout.gate)],
-            lambda s, o: f.load(u, o + s * layout.both, self.lanes) + f.load(bias, o, self.lanes),
-            lambda s, o, total: f.store(total, u, o + s * layout.both),
-        )  # fmt: skip
 
     def _slots(self, layer: Value, time: Value) -> list[Value]:
-        """Where the past taps lie in the layer's queue, the oldest first, in whose place h goes."""
+        """Where the past taps lie in the layer's queue, the oldest first."""
         f, n = self.f, self.sizes
         begin, dilation = (f.convert("bits", f.load(self.table, 2 * layer + k), INDEX) for k in (0, 1))
         queue, entry = f.at(self.queues, begin, name="queue"), n.streams * self.layout.residual
         length = dilation * (n.kernel - 1)
         return [f.at(queue, (time + dilation * tap) % length * entry, name="slot") for tap in range(n.kernel - 1)]
 
+    def out(self, layer: Value, z: Value) -> None:
+        """u = u + bias + [residual | skip] of z."""
+        f, part, width = self.f, self._out, self._out.vectors * self.lanes
+        u = f.at(self._memory["u"], self.share.both[0] * self.lanes, name="u")
+        w = f.at(self.weights, layer * self._layer_words + self._into_words, name="w")
+        bias = f.at(self.biases, layer * width, name="bias")
+        product(
+            f, part, w, [(z, self.layout.gate)],
+            lambda s, o: f.load(u, o + s * self.layout.both, self.lanes) + f.load(bias, o, self.lanes),
+            lambda s, o, total: f.store(total, u, o + s * self.layout.both),
+        )  # fmt: skip
+
     def end(self, step: Value) -> None:
         """logits = end2(relu(end1(relu(skips))))."""
         f, layout = self.f, self.layout
-        _, _, end1, end2 = layout.products
-        heard, said = self._memory["heard"], self._memory["said"]
-        logits = self._logits(step)
+        heard, said, logits = ("heard", "heard_too")[self.number], self._memory["said"], self._logits(step)
+        self._meet(step, 1)
         for s in self.streams:
-            skips, out = f.at(self._place("u", s), layout.residual), self._place("heard", s)
+            skips, out = f.at(self._place("u", s), layout.residual), self._place(heard, s)
             self._each(layout.skip, lambda c, x=skips, y=out: f.store(f.max(0.0, f.load(x, c, self.lanes)), y, c))
         w = f.at(self.weights, self.layers * self._layer_words, name="w")
-        bias = f.at(self.biases, self.layers * layout.both, name="bias")
+        bias = f.at(self.biases, self.layers * (self._out.vectors * self.lanes), name="bias")
+        here = f.at(said, self.share.end1[0] * self.lanes)
         product(
-            f, end1, w, [(heard, layout.skip)], lambda s, o: f.load(bias, o, self.lanes),
-            lambda s, o, total: f.store(f.max(0.0, total), said, o + s * layout.end),
+            f, self._end1, w, [(self._memory[heard], layout.skip)], lambda s, o: f.load(bias, o, self.lanes),
+            lambda s, o, total: f.store(f.max(0.0, total), here, o + s * layout.end),
         )  # fmt: skip
-        last = f.at(bias, layout.end)
+        self._meet(step, 2)
+        last, there = f.at(bias, self._end1.vectors * self.lanes), f.at(logits, self.share.end2[0] * self.lanes)
         product(
-            f, end2, f.at(w, end1.words), [(said, layout.end)], lambda s, o: f.load(last, o, self.lanes),
-            lambda s, o, total: f.store(total, logits, o + s * layout.classes),
+            f, self._end2, f.at(w, self._end1.words), [(said, layout.end)], lambda s, o: f.load(last, o, self.lanes),
+            lambda s, o, total: f.store(total, there, o + s * layout.classes),
         )  # fmt: skip
+        self._meet(step, 3)
 
     def _logits(self, step: Value) -> Value:
         return self.f.at(self.logits, step * self.step_logits, name="logits")

@@ -30,7 +30,21 @@ from numpy.typing import NDArray
 from faltung.engine.language import Constant, Function, Type, Value, Variable
 from faltung.engine.operations import CONVERSIONS, OPERATIONS
 from faltung.engine.printer import line
-from faltung.engine.statements import Call, Get, If, Let, Load, Loop, Prefetch, Set, Statement, Store, Take
+from faltung.engine.statements import (
+    Await,
+    Call,
+    Get,
+    If,
+    Let,
+    Load,
+    Loop,
+    Prefetch,
+    Set,
+    Statement,
+    Store,
+    Take,
+    Tell,
+)
 from faltung.errors import EngineError
 
 Place = tuple[NDArray[Any], int]
@@ -41,7 +55,8 @@ def run(function: Function, *arguments: Any, fused: bool = True) -> None:
     """Run it. A pointer is an array of one axis, or (array, offset); an argument block a list of arrays and numbers.
 
     ``fused`` is that of the machine: does ``fma`` round once?
-    Raises: EngineError, naming the statement, where a function reaches outside an array or divides by 0.
+    Raises: EngineError, naming the statement, where a function reaches outside an array, divides by 0,
+    or waits for another thread.
     """
     values = [_argument(a, parameter.type) for a, parameter in zip(arguments, function.arguments, strict=True)]
     with np.errstate(all="ignore"):
@@ -98,6 +113,13 @@ class _Frame:
                     memory, where, _ = self._access(statement, value.type)
                     self._values[value] = memory[where]
                     memory[where] += self[count]
+                case Tell(value):
+                    memory, where, _ = self._access(statement, value.type)
+                    memory[where] = self[value]
+                case Await(value):
+                    memory, where, _ = self._access(statement, value.type)
+                    if memory[where] < self[value]:
+                        raise self._fault(statement, "waits for another thread, but there is none")
                 case Prefetch():
                     pass
                 case Get(value, variable):
@@ -137,10 +159,12 @@ class _Frame:
         except ZeroDivisionError as error:
             raise self._fault(let, str(error)) from None
 
-    def _access(self, statement: Load | Store | Take, kind: Type) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    def _access(
+        self, statement: Load | Store | Take | Tell | Await, kind: Type
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """The memory, where in it the lanes inside the mask lie, and which these are."""
         memory, start = self[statement.pointer]
-        mask = None if isinstance(statement, Take) else statement.mask
+        mask = statement.mask if isinstance(statement, Load | Store) else None
         lanes = np.flatnonzero(np.ones(kind.lanes) if mask is None else self[mask])
         where = start + self._number(statement.offset) + lanes
         if lanes.size and not (where[0] >= 0 and where[-1] < len(memory)):

@@ -39,6 +39,7 @@ from faltung.engine.statements import (
     I32,
     I64,
     INDEX,
+    Await,
     Call,
     Constant,
     If,
@@ -49,6 +50,7 @@ from faltung.engine.statements import (
     Statement,
     Store,
     Take,
+    Tell,
     Type,
     Value,
     Variable,
@@ -228,6 +230,15 @@ class Function:
         kind = self._numbers(counter, 1, None)
         taken = Take(self.fresh(kind, name), counter, self.lift(offset, INDEX), self.lift(count, kind))
         return self.append(taken).value
+
+    def tell(self, value: Any, place: Value, offset: Any = 0) -> None:
+        """place[offset] = value, for another thread that waits for it."""
+        self.append(Tell(self.lift(value, self._numbers(place, 1, None)), place, self.lift(offset, INDEX)))
+
+    def wait(self, value: Any, place: Value, offset: Any, pause: Value, system: Value) -> None:
+        """Wait until place[offset] >= value, which another thread tells; the last two are as in ``Await``."""
+        least = self.lift(value, self._numbers(place, 1, None))
+        self.append(Await(least, place, self.lift(offset, INDEX), pause, system))
 
     def prefetch(self, base: Value, offset: Any = 0) -> None:
         """Say that the numbers around base[offset] will be read soon; it may lie outside of all memory."""

@@ -11,7 +11,21 @@ from collections.abc import Set as AbstractSet
 from faltung.engine.language import BOOL, I32, INDEX, Constant, Function, Type, Value
 from faltung.engine.machine import Machine
 from faltung.engine.operations import CONVERSIONS, OPERATIONS, TWICE
-from faltung.engine.statements import Call, Get, If, Let, Load, Loop, Prefetch, Set, Statement, Store, Take
+from faltung.engine.statements import (
+    Await,
+    Call,
+    Get,
+    If,
+    Let,
+    Load,
+    Loop,
+    Prefetch,
+    Set,
+    Statement,
+    Store,
+    Take,
+    Tell,
+)
 
 NAMES = {"f32": "float", "f64": "double", "i8": "i8", "i32": "i32", "i64": "i64", "index": "i64", "bool": "i1"}
 
@@ -74,6 +88,11 @@ class _Writer:
                 case Take(value, _, _, count):
                     place = self._place(statement)
                     self._say(f"%{value.name} = atomicrmw add ptr {place}, {self._typed(count)} monotonic")
+                case Tell(value):
+                    place, size = self._place(statement), value.type.size
+                    self._say(f"store atomic {self._typed(value)}, ptr {place} release, align {size}")
+                case Await():
+                    self._await(statement)
                 case Prefetch():
                     self.declarations.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
                     self._say(f"call void @llvm.prefetch.p0(ptr {self._place(statement)}, i32 0, i32 3, i32 1)")
@@ -117,6 +136,20 @@ class _Writer:
         self._label(f"{name}.body")
         self._block(statement.body)
         self._say(f"br label %{name}.end")
+        self._label(f"{name}.end")
+
+    def _await(self, statement: Await) -> None:
+        name, kind, before, place = self._temporary("wait"), statement.value.type, self._here, self._place(statement)
+        self._say(f"br label %{name}.look")
+        self._label(f"{name}.look")
+        self._say(f"%{name}.looks = phi i64 [ 0, %{before} ], [ %{name}.more, %{name}.again ]")
+        self._say(f"%{name}.seen = load atomic {typed(kind)}, ptr {place} acquire, align {kind.size}")
+        self._say(f"%{name}.told = icmp sge {typed(kind)} %{name}.seen, {self._operand(statement.value)}")
+        self._say(f"br i1 %{name}.told, label %{name}.end, label %{name}.again")
+        self._label(f"{name}.again")
+        self._say(f"%{name}.more = add i64 %{name}.looks, 1")
+        self._say(f"call void {self._operand(statement.pause)}(i64 %{name}.more, {self._typed(statement.system)})")
+        self._say(f"br label %{name}.look")
         self._label(f"{name}.end")
 
     # ------------------------------------------------------------------------------------------------- operations
@@ -183,7 +216,7 @@ class _Writer:
 
     # ----------------------------------------------------------------------------------------------------- memory
 
-    def _place(self, statement: Load | Store | Take | Prefetch) -> str:
+    def _place(self, statement: Load | Store | Take | Tell | Await | Prefetch) -> str:
         base, offset = statement.pointer, statement.offset
         if isinstance(offset, Constant) and offset.number == 0:
             return self._operand(base)

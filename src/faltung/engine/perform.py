@@ -8,8 +8,12 @@ numbers: 0 a zero, 1 where the worker's memory begins, 2 whether sums begin anew
 A *job*, in 16 words: 0 the tasks taken so far, 1 those that are done; 8 all tasks, 9 how many to take at once, 10 what
 to do, 11 who does it. Workers go through a program together (``walk``): each takes tasks of a job while there are any,
 and then waits until all of them are done, since the next job may read what they write. Whoever comes late finds jobs
-done, and goes on. What ``perform`` shares by ``dispatch.share``, in words: 0 the jobs, 1 how many, 2 the numbers of the
-frame, 3 how many, 4 ``pause``, 5 what the system does for us.
+done, and goes on.
+
+An *order* is all that ``perform`` must know: 0 the jobs, 1 how many, 2 the numbers of the frame, how many, 3 ``share``,
+4 ``pause``, 5 what the system does for us, 6 and 7 what ``share`` wants to know of posts, 8 how many of them, 9 scratch
+for a copy of the jobs and behind it what each worker has, 10 the bytes of that, and then the numbers of the frame. All
+is at one place, since each argument costs Python a tenth of a microsecond.
 
 ``each`` does one call, whose tasks the workers share. ``deep`` does all calls of a list for a few examples before the
 next few; its tasks are slices of examples. What it does, in words: 0 all examples, 1 those of a slice, 2 those done
@@ -85,19 +89,19 @@ end:
   ret void
 }
 
-define void @walk(ptr %program, ptr %frame) nounwind {
+define void @walk(ptr %order, ptr %frame) nounwind {
 entry:  ; the frame: the worker's own memory lies behind it
-  %jobs = load ptr, ptr %program
-  %length.at = getelementptr i64, ptr %program, i64 1
+  %length.at = getelementptr i64, ptr %order, i64 1
   %length = load i64, ptr %length.at
-  %numbers.at = getelementptr i64, ptr %program, i64 2
-  %numbers = load ptr, ptr %numbers.at
-  %count.at = getelementptr i64, ptr %program, i64 3
+  %count.at = getelementptr i64, ptr %order, i64 2
   %count = load i64, ptr %count.at
-  %pause.at = getelementptr i64, ptr %program, i64 4
+  %pause.at = getelementptr i64, ptr %order, i64 4
   %pause = load ptr, ptr %pause.at
-  %system.at = getelementptr i64, ptr %program, i64 5
+  %system.at = getelementptr i64, ptr %order, i64 5
   %system = load ptr, ptr %system.at
+  %jobs.at = getelementptr i64, ptr %order, i64 9
+  %jobs = load ptr, ptr %jobs.at
+  %numbers = getelementptr i64, ptr %order, i64 11
   call void @copy(ptr %frame, ptr %numbers, i64 %count)
   %bytes = mul i64 %count, 8
   %up = add i64 %bytes, 63
@@ -231,28 +235,29 @@ end:
   ret void
 }
 
-define void @perform(
-    ptr %jobs, i64 %length, ptr %numbers, i64 %count, ptr %share, ptr %pause, ptr %system, ptr %busy, ptr %posts,
-    i64 %helpers, ptr %scratch, i64 %size
-) nounwind {
-  ; in the scratch: the shared words, a copy of the jobs, and then what each worker has
-  %copies = getelementptr i64, ptr %scratch, i64 8
-  store ptr %copies, ptr %scratch
-  %length.at = getelementptr i64, ptr %scratch, i64 1
-  store i64 %length, ptr %length.at
-  %numbers.at = getelementptr i64, ptr %scratch, i64 2
-  store ptr %numbers, ptr %numbers.at
-  %count.at = getelementptr i64, ptr %scratch, i64 3
-  store i64 %count, ptr %count.at
-  %pause.at = getelementptr i64, ptr %scratch, i64 4
-  store ptr %pause, ptr %pause.at
-  %system.at = getelementptr i64, ptr %scratch, i64 5
-  store ptr %system, ptr %system.at
+define void @perform(ptr %order) nounwind {
+  %jobs = load ptr, ptr %order
+  %length.at = getelementptr i64, ptr %order, i64 1
+  %length = load i64, ptr %length.at
+  %share.at = getelementptr i64, ptr %order, i64 3
+  %share = load ptr, ptr %share.at
+  %system.at = getelementptr i64, ptr %order, i64 5
+  %system = load ptr, ptr %system.at
+  %busy.at = getelementptr i64, ptr %order, i64 6
+  %busy = load ptr, ptr %busy.at
+  %posts.at = getelementptr i64, ptr %order, i64 7
+  %posts = load ptr, ptr %posts.at
+  %helpers.at = getelementptr i64, ptr %order, i64 8
+  %helpers = load i64, ptr %helpers.at
+  %scratch.at = getelementptr i64, ptr %order, i64 9
+  %scratch = load ptr, ptr %scratch.at
+  %size.at = getelementptr i64, ptr %order, i64 10
+  %size = load i64, ptr %size.at
   %words = mul i64 %length, 16
-  call void @copy(ptr %copies, ptr %jobs, i64 %words)
-  %frames = getelementptr i64, ptr %copies, i64 %words
+  call void @copy(ptr %scratch, ptr %jobs, i64 %words)
+  %frames = getelementptr i64, ptr %scratch, i64 %words
   call void %share(
-    ptr %busy, ptr %posts, i64 %helpers, ptr @walk, ptr %scratch, ptr %frames, i64 %size, ptr %system
+    ptr %busy, ptr %posts, i64 %helpers, ptr @walk, ptr %order, ptr %frames, i64 %size, ptr %system
   )
   ret void
 }
@@ -275,20 +280,20 @@ def shim(kinds: tuple[Any, ...]) -> Any:
 
 @cache
 def functions() -> Mapping[str, Callable[..., None]]:
-    """``each``, ``deep`` and ``perform``.
-
-    ``perform`` does the jobs of a program with these numbers, here and at the posts; at ``scratch`` lie ``overhead``
-    bytes, and then ``size`` for each who works.
-    """
-    place, number = ctypes.c_void_p, ctypes.c_int64
+    """``each``, ``deep`` and ``perform``, which does the jobs of an order here and at the posts."""
+    place = ctypes.c_void_p
     signatures = (
         ("each", place, place),
         ("deep", place, place),
-        ("perform", place, number, place, number, *[place] * 5, number, place, number),
+        ("perform", place),
     )
     return load(TEXT, signatures, host()).functions
 
 
+HEAD = 11
+"""Words of an order before the numbers of the frame."""
+
+
 def overhead(jobs: int) -> int:
-    """Bytes that so many jobs take in the scratch of whoever performs them."""
-    return 8 * (8 + 16 * jobs)
+    """Bytes that so many jobs take in the scratch, before what workers have."""
+    return 128 * jobs

@@ -7,7 +7,7 @@ none: it runs element by element, and gives the same values.
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from faltung.elements.element import Array, Run
-from faltung.engine import arena
+from faltung.engine import arena, workers
 from faltung.engine.fusion import fused
 from faltung.engine.machine import host
 from faltung.engine.recording import Later, NotRecordedError, recording
@@ -96,6 +96,7 @@ class Plan:
         self._shapes = {name: _whole(name, shape, examples) for name, (shape, _) in shapes.items()}
         self._dtypes = {name: dtype for name, (_, dtype) in shapes.items()}
         self._memory = _Memory(self.planned.arrays)
+        self._ready: dict[int, Callable[..., Any] | None] = {}
         self._results = [self._result(name) for name in self.planned.results]
 
     def run(self, given: Mapping[str, Array], numbers: Any) -> dict[str, Array]:
@@ -111,15 +112,24 @@ class Plan:
             )
         }
 
+    def ready(self, inputs: Iterable[str], outputs: Sequence[str]) -> Callable[..., Any] | None:
+        """``bound``, made when it is asked for first; inputs and outputs are the same each time."""
+        threads = workers.count()
+        if threads not in self._ready:
+            self._ready[threads] = self.bound([*inputs], outputs)
+        return self._ready[threads]
+
     def bound(self, inputs: Sequence[str], outputs: Sequence[str]) -> Callable[..., Any] | None:
         """``run`` for arrays in the order of these inputs, for many calls: it gives the only output, or all by name.
 
-        None where outputs have no memory of their own.
+        None where outputs have no memory of their own, or numbers of the run are wanted.
         """
         names = [f"value:{name}" for name in outputs]
         arrays = self.planned.arrays
         sizes = [math.prod(self._shapes[name]) * self._dtypes[name].itemsize for name in names]
-        if any(arrays.get(name) != size for name, size in zip(names, sizes, strict=True)):
+        if not self.planned.program.fixed or any(
+            arrays.get(name) != size for name, size in zip(names, sizes, strict=True)
+        ):
             return None
         inside = {name: size for name, size in arrays.items() if name not in names}
         run, address = self.planned.program.bound([*inputs, *names], inside), arena.address

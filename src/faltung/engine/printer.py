@@ -11,7 +11,21 @@ from collections.abc import Iterator
 from textwrap import wrap
 
 from faltung.engine.language import Constant, Function, Value, Variable
-from faltung.engine.statements import Call, Get, If, Let, Load, Loop, Prefetch, Set, Statement, Store, Take
+from faltung.engine.statements import (
+    Await,
+    Call,
+    Get,
+    If,
+    Let,
+    Load,
+    Loop,
+    Prefetch,
+    Set,
+    Statement,
+    Store,
+    Take,
+    Tell,
+)
 
 WIDTH = 72
 """Longer expressions get a line of their own."""
@@ -48,6 +62,8 @@ def used(statement: Statement) -> tuple[Value, ...]:
             return (value, base, offset, *([] if mask is None else [mask]))
         case Take(_, base, offset, count):
             return (base, offset, count)
+        case Tell(value, base, offset) | Await(value, base, offset):
+            return (value, base, offset)
         case Prefetch(base, offset):
             return (base, offset)
         case Get():
@@ -80,6 +96,10 @@ class _Printer:
                         yield f"{indent}{value.name} = {expression}"
                 case Take(value, _, _, count):
                     yield f"{indent}{value.name} = take({self._range(statement, 1)}, {self._of(count)[0]})"
+                case Tell(value):
+                    yield f"{indent}tell({self._range(statement, 1)} = {self._of(value)[0]})"
+                case Await(value):
+                    yield f"{indent}wait({self._range(statement, 1)} >= {self._of(value)[0]})"
                 case Prefetch():
                     yield f"{indent}prefetch({self._range(statement, 1)})"
                 case Store(value, _, _, mask):
@@ -137,7 +157,7 @@ class _Printer:
         expression, own = self._of(value)
         return expression if own >= strength else f"({expression})"
 
-    def _range(self, statement: Load | Store | Take | Prefetch, lanes: int) -> str:
+    def _range(self, statement: Load | Store | Take | Tell | Await | Prefetch, lanes: int) -> str:
         base, offset = self._of(statement.pointer)[0], self._tight(statement.offset, SUM)
         return f"{base}[{offset}]" if lanes == 1 else f"{base}[{offset} : {_plus(offset, lanes)}]"
 
@@ -190,7 +210,7 @@ def _changes(later: Statement, earlier: Statement) -> bool:
     """May the later statement change what the earlier one reads?"""
     match earlier:
         case Load():
-            return isinstance(later, Store | Take | Call | Loop | If)
+            return isinstance(later, Store | Take | Await | Call | Loop | If)
         case Get(_, variable):
             return isinstance(later, Loop | If) or (isinstance(later, Set) and later.variable is variable)
     return False

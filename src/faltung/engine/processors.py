@@ -55,6 +55,17 @@ def _share(folder: Path) -> int | None:
         return None
 
 
+def here() -> int | None:
+    """The number of the processor that the calling thread runs on, if the system tells it and lets threads choose."""
+    return ctypes.CDLL(None).sched_getcpu() if hasattr(os, "sched_setaffinity") else None
+
+
+def avoid(processor: int | None) -> None:
+    """Keep the calling thread from one processor, if it may run on another one."""
+    if processor is not None and (others := os.sched_getaffinity(0) - {processor}):
+        os.sched_setaffinity(0, others)
+
+
 def leave() -> None:
     """Move the calling thread to another processor, if it may run on another one; it may come back later.
 

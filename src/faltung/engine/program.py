@@ -94,10 +94,14 @@ class Program:
             scratch=_lines(self._layout.size) + self._scratch,
         )  # fmt: skip
 
-    def bound(self, names: Sequence[str], inside: Mapping[str, int]) -> Callable[..., None]:
-        """``run`` for arrays whose addresses are given in this order, and that nobody sees: so many bytes inside.
+    @property
+    def fixed(self) -> bool:
+        """Is it the same in every run? Then it wants no numbers of a run."""
+        return all(type(name) is str for name in self._words)
 
-        It wants no numbers of a run.
+    def bound(self, names: Sequence[str], inside: Mapping[str, int]) -> Callable[..., None]:
+        """``run``, if it is fixed, for arrays whose addresses are given in this order; ``inside`` are bytes that nobody
+        sees.
         """
         offsets, size = {}, 0
         for name, count in inside.items():
@@ -105,7 +109,7 @@ class Program:
         known = [*names, *offsets]
         pick = itemgetter(0, 0, 1, *(2 + known.index(name) for name in self._words))
         perform = workers.performer(
-            self._jobs, self._count, self._layout, pick, [*offsets.values()], work=self._work,
+            self._jobs, self._count, FIRST + len(self._words), pick, [*offsets.values()], work=self._work,
             scratch=_lines(self._layout.size) + self._scratch, inside=size,
         )  # fmt: skip
         perform.owner = self  # pyright: ignore[reportFunctionMemberAccess] -- so that the jobs outlive it

@@ -42,8 +42,16 @@ def predict(network: Network, params: Params, inputs: Arrays, run: Run) -> dict[
     def record(given: Arrays, own: Arrays, run: Run) -> dict[str, Array]:
         return _named(value=Layerwise(Recording()).predict(network, own, given, run))
 
-    results = _results(network, ("predict",), inputs, _own(network, params), run, record)
-    return None if results is None else {name: results[f"value:{name}"] for name in network.outputs}
+    found = _found(network, ("predict",), inputs, _own(network, params), run, record)
+    if found is None:
+        return None
+    plan, arrays = found
+    ready = plan.ready(arrays, network.outputs)
+    if ready is not None:
+        y = ready(*arrays.values())
+        return {network.outputs[0]: y} if len(network.outputs) == 1 else y
+    results = plan.run(arrays, Numbers(run.step, run.seed, run.first, NOTHING, NOTHING))
+    return {name: results[f"value:{name}"] for name in network.outputs}
 
 
 class Frozen:
@@ -268,7 +276,25 @@ def _results(
     comparisons: Mapping[str, Comparison] = NOTHING,
     update: Mapping[str, float] = NOTHING,
 ) -> dict[str, Array] | None:
-    """The results of a program by name, or None where there is none.
+    """The results of a program by name, or None where there is none; ``update`` are the numbers of an optimiser."""
+    found = _found(network, key, inputs, own, run, record, comparisons)
+    if found is None:
+        return None
+    plan, arrays = found
+    factors = {output: comparison.factor for output, comparison in comparisons.items()}
+    return plan.run(arrays, Numbers(run.step, run.seed, run.first, factors, update))
+
+
+def _found(
+    network: Network,
+    key: tuple[Any, ...],
+    inputs: Arrays,
+    own: Arrays,
+    run: Run,
+    record: Record,
+    comparisons: Mapping[str, Comparison] = NOTHING,
+) -> tuple[Plan, Arrays] | None:
+    """The plan, and all arrays that it is given, by name; or None where there is no program.
 
     Args:
         network: whose plans are looked through.
@@ -278,7 +304,6 @@ def _results(
         run: which run it is.
         record: what to record, where there is no plan yet.
         comparisons: whose targets and weights are given, too.
-        update: the numbers of an optimiser.
     """
     arrays = dict(inputs)
     if network.indices:
@@ -302,10 +327,7 @@ def _results(
         return Plan(task, found[0][1][0], summed=bool(comparisons))
 
     plan = plans.find(network, (key, costs, run.training, found), make)
-    if plan is None:
-        return None
-    factors = {output: comparison.factor for output, comparison in comparisons.items()}
-    return plan.run(arrays, Numbers(run.step, run.seed, run.first, factors, update))
+    return None if plan is None else (plan, arrays)
 
 
 def _admit_indices(network: Network, arrays: dict[str, Array]) -> None:

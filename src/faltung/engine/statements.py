@@ -172,6 +172,29 @@ class Take:
 
 
 @dataclass(frozen=True, eq=False)
+class Tell:
+    """pointer[offset] = value; who sees it in ``Await`` sees all that was stored before, too."""
+
+    value: Value
+    pointer: Value
+    offset: Value
+
+
+@dataclass(frozen=True, eq=False)
+class Await:
+    """Go on when another thread has told that pointer[offset] >= value.
+
+    Each look that was in vain is followed by ``pause(their number, system)``, a function as in ``dispatch``.
+    """
+
+    value: Value
+    pointer: Value
+    offset: Value
+    pause: Value
+    system: Value
+
+
+@dataclass(frozen=True, eq=False)
 class Prefetch:
     """The numbers around pointer[offset] will be read soon; nothing else happens, even where there is no memory."""
 
@@ -222,4 +245,4 @@ class Call:
     arguments: tuple[Value, ...]
 
 
-Statement = Let | Load | Store | Take | Prefetch | Get | Set | Loop | If | Call
+Statement = Let | Load | Store | Take | Tell | Await | Prefetch | Get | Set | Loop | If | Call

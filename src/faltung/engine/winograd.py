@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faltung.engine import arena, workers
+from faltung.engine import gradient as gradients
 from faltung.engine.compile import Code
 from faltung.engine.correlate import Rows as Plain
 from faltung.engine.correlate import schedule as columns_of
@@ -46,7 +47,9 @@ ENTRIES = 16
 CHUNK = 24
 """Tiles whose entries lie in the scratch at a time, at most."""
 LEAST = 12
-"""Tiles that a task has, at least, where there are so many: weights are read once for them."""
+"""Tiles that a task has, at least, beyond two tasks: its weights are read once for them, from the L2 cache at best."""
+RANGE = 64
+"""Outputs that a task has, at least, where weights outweigh pixels, so that outputs are divided, not tiles."""
 
 
 @dataclass(frozen=True)
@@ -322,16 +325,19 @@ class Call:
         """The run-time numbers."""
         (h, w), plan = self.axes, schedule(self.rows, host())
         rows, columns = self._tiles
-        wanted = -(-SLICES // self.examples)
         blocks = -(-self.rows.outputs // plan.block)
-        bands = min(wanted, rows, max(1, rows * columns // LEAST))
+        wanted = -(-SLICES // self.examples)
+        weights = ENTRIES * self.rows.inputs * self.rows.outputs
+        many = weights > h.size * w.size * self.rows.inputs + h.output * w.output * self.rows.outputs
+        few = gradients.even(blocks, -(-max(RANGE, self.rows.outputs // wanted) // plan.block)) if many else blocks
+        ranges = -(-blocks // few)
+        least = CHUNK if weights * self.rows.kind.size > host().l2 // 2 else LEAST
+        bands = min(rows, -(-wanted // ranges), max(-(-2 // ranges), rows * columns // least))
         band = -(-rows // bands)
         bands = -(-rows // band)
-        ranges = min(blocks, max(1, wanted // bands))
-        few = -(-blocks // ranges)
         tiles = band * columns
         numbers = {
-            "tasks": self.examples * bands * -(-blocks // few), "ranges": -(-blocks // few), "few": few,
+            "tasks": self.examples * bands * ranges, "ranges": ranges, "few": few,
             "bands": bands, "band": band, "chunk": -(-tiles // -(-tiles // CHUNK)),
             "rows": rows, "columns": columns, "height": h.output, "width": w.output,
             "x_height": h.size, "x_width": w.size, "h_start": h.start, "w_start": w.start,

@@ -86,6 +86,8 @@ class _Team:
         self.busy = _words()  # the first is 1 while a job is shared
         self.place = self.busy.ctypes.data
         self.posts = (ctypes.c_void_p * 0)()
+        self.posts_place = ctypes.addressof(self.posts)
+        self._all_posts = [self.posts]  # another thread may just be reading older ones
         self.workers: list[_Worker] = []
         self._ended = False
         self._lock = threading.Lock()
@@ -99,7 +101,9 @@ class _Team:
                         self.workers.append(_Worker())
                     except RuntimeError:  # too many threads, or Python is about to end
                         break
-                self.posts = (ctypes.c_void_p * len(self.workers))(*(worker.place for worker in self.workers))
+                posts = (ctypes.c_void_p * len(self.workers))(*(worker.place for worker in self.workers))
+                self._all_posts.append(posts)
+                self.posts_place, self.posts = ctypes.addressof(posts), posts  # so the place is never of fewer
         for worker in self.workers[:helpers]:
             worker.wake()
 
@@ -176,13 +180,12 @@ def perform(jobs: int, many: int, numbers: bytes, work: float, scratch: int) -> 
         helpers = min(threads - 1, len(team.posts))
     size = -(-scratch // arena.LINE) * arena.LINE
     memory = arena.scratch(size * (helpers + 1) + programs.overhead(many))
-    programs.functions()["perform"](
-        jobs, many, numbers, len(numbers) // 8, *_sharing(), team.place, team.posts, helpers, memory.address, size
-    )
+    head = jobs, many, len(numbers) // 8, *_sharing(), team.place, team.posts_place, helpers, memory.address, size
+    programs.functions()["perform"](_head.pack(*head) + numbers)
 
 
 def performer(
-    jobs: int, many: int, layout: struct.Struct, pick: Callable[[tuple[int, ...]], Any], offsets: Sequence[int], *,
+    jobs: int, many: int, words: int, pick: Callable[[tuple[int, ...]], Any], offsets: Sequence[int], *,
     work: float, scratch: int, inside: int,
 ) -> Callable[..., None]:  # fmt: skip
     """``perform`` for jobs that are done often, as a function of addresses; how many threads work is asked now.
@@ -193,20 +196,26 @@ def performer(
     size = -(-scratch // arena.LINE) * arena.LINE
     begin = programs.overhead(many) + size * threads
     helpers, places = threads - 1, tuple(begin + offset for offset in offsets)
-    do, words, sharing, pack = programs.functions()["perform"], layout.size // 8, _sharing(), layout.pack
+    do, head = programs.functions()["perform"], (jobs, many, words, *_sharing())
+    pack = struct.Struct(f"={programs.HEAD + words}q").pack
+    calls = helpers and work >= WAKING
 
     def perform(*addresses: int) -> None:
         team, memory = _team, arena.scratch(begin + inside).address
-        if helpers and work >= WAKING:
+        if calls:
             team.call(helpers)
-        numbers = pack(*pick((0, 1, *addresses, *[memory + place for place in places])))
+        posts = len(team.posts)
         do(
-            jobs, many, numbers, words, *sharing, team.place, team.posts, min(helpers, len(team.posts)), memory, size
+            pack(
+                *head, team.place, team.posts_place, helpers if helpers < posts else posts, memory, size,
+                *pick((0, 1, *addresses, *[memory + place for place in places])),
+            )
         )  # fmt: skip
 
     return perform
 
 
+_head = struct.Struct(f"={programs.HEAD}q")
 _sharing = cache(dispatch.sharing)
 
 

@@ -30,6 +30,11 @@ def admit_shapes(names: Sequence[str], shapes: Mapping[str, Sequence[int | None]
 
 def admit_params(params: Params, names: Collection[str]) -> Any:
     """The dtype that all parameters share, after a check that none is missing."""
+    given = [params.get(name) for name in names]
+    if {*map(type, given)} == {np.ndarray} and len(kinds := {array.dtype for array in given}) == 1:  # pyright: ignore[reportOptionalMemberAccess]
+        [kind] = kinds
+        if kind.kind == "f" and kind.isnative:
+            return kind
     missing = [name for name in names if name not in params]
     if missing:
         raise NetworkError(

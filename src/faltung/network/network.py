@@ -73,6 +73,7 @@ class Network:
         """The inputs that hold integers, which are not converted."""
         self._check_indices()
         self._check_shared()
+        self._owned = (*self.parameters, *self.states)
 
     def _step(self, name: str, node: Node, owner: str) -> Step:
         element, shapes = node.element, tuple(self.shapes[source] for source in node.sources)
@@ -191,7 +192,7 @@ class Network:
         """
         errors = dict(dy) if isinstance(dy, Mapping) else {self._single("dy"): dy}
         self._known(errors)
-        admit_params(params, (*self.parameters, *self.states))
+        admit_params(params, self._owned)
         for name, error in errors.items():
             if np.shape(error) != forward.values[name].shape:
                 problem = f"got an error signal of shape {np.shape(error)}, expected {forward.values[name].shape}"
@@ -284,7 +285,7 @@ class Network:
         return admit_goals(cost, target, weight)
 
     def _admit(self, params: Params, x: Any) -> tuple[Params, dict[str, Array]]:
-        dtype = admit_params(params, (*self.parameters, *self.states))
+        dtype = admit_params(params, self._owned)
         return params, admit_inputs(self.inputs, x, dtype, self.indices)
 
     def _names(self, keep: Keep) -> frozenset[str]:

@@ -8,13 +8,14 @@ much as one position of a convolution. Steps are done by compiled code, block by
 follows from seed, stream and time alone.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from faltung.elements.element import Array
-from faltung.elements.settings import check_count, check_flag, check_number
+from faltung.elements.settings import check_choice, check_count, check_flag, check_number
 from faltung.errors import ShapeError
 from faltung.models.wavenet.conditions import Conditions
 from faltung.models.wavenet.model import WaveNet, condition
@@ -41,6 +42,7 @@ def generate(
     seed: int = 0,
     prime: Any = None,
     bfloat16: bool = False,
+    workers: int = 1,
     executor: str | None = None,
     **conditions: Any,
 ) -> Iterator[Array]:
@@ -48,9 +50,11 @@ def generate(
 
     Streams share the time that reading the weights takes, and what each says follows from ``seed`` and its number.
     Probabilities are raised to the power 1 / ``temperature``; at 0 the most probable code is taken. ``prime`` are codes
-    (streams, m) or (1, m) that were said before. With ``bfloat16``, weights are rounded to that, which takes about half
-    as long. ``conditions`` are as in ``WaveNet.inputs``, or one for all streams; a local one has frames for the primed
-    samples, too. The same arguments give the same bits, on the same machine.
+    (streams, m) or (1, m) that were said before. ``conditions`` are as in ``WaveNet.inputs``, or one for all streams; a
+    local one has frames for the primed samples, too. The same arguments give the same bits, on the same machine.
+
+    With ``bfloat16``, weights are rounded to that, which takes half the time. Two ``workers`` share each step, and say
+    what one would in about 0.6 of the time; but only where another processor has nothing else to do.
 
     Raises: SettingError, ShapeError, DataError where an argument is out of range or does not fit the model;
     NonFiniteError where a parameter is not finite.
@@ -68,7 +72,8 @@ def generate(
     check_number("generate", "temperature", temperature, 0)
     generator(seed)  # refuses what is no seed
     codes = _primed(model, prime, streams)
-    walk = _Walk(model, codes, codes.shape[1] - 1 + samples, bfloat16, executor, conditions)
+    make = _stepper(executor, bfloat16, workers)
+    walk = _Walk(model, codes, codes.shape[1] - 1 + samples, make, executor, conditions)
     return (decode(new, model.settings.classes) for new, _ in walk.blocks(temperature, seed) if new.size)
 
 
@@ -85,7 +90,7 @@ def expected(
     True
     """
     codes = _primed(model, codes, len(codes))
-    walk = _Walk(model, codes, codes.shape[1], bfloat16, executor, conditions)
+    walk = _Walk(model, codes, codes.shape[1], _stepper(executor, bfloat16), executor, conditions)
     return np.concatenate([logits for _, logits in walk.blocks(1.0, 0, keep=True)]).swapaxes(0, 1)
 
 
@@ -111,11 +116,10 @@ class _Walk:
         model: WaveNet,
         codes: Array,
         steps: int,
-        bfloat16: bool,
+        make: Callable[..., Any],
         executor: str | None,
         conditions: Mapping[str, Any],
     ):
-        check_flag("generate", bfloat16=bfloat16)
         streams, self._known = codes.shape
         weights = stacked(model)
         self._taps, nothing = len(weights["front"]), weights["front"].shape[1] - 1
@@ -124,9 +128,8 @@ class _Walk:
         self._steps, self._rate = steps, model.settings.rate
         self._codes = np.full((streams, self._taps + steps), nothing, np.int32)
         self._codes[:, self._taps - 1 :][:, : self._known] = codes
-        make = _stepper(executor)
         groups = [range(streams)[first : first + TOGETHER] for first in range(0, streams, TOGETHER)]
-        packed = {size: make(model.settings.dilations, weights, size, bfloat16) for size in {*map(len, groups)}}
+        packed = {size: make(model.settings.dilations, weights, size) for size in {*map(len, groups)}}
         self._groups = [(slice(group.start, group.stop), packed[len(group)]) for group in groups]
 
     def blocks(self, temperature: float, seed: int, keep: bool = False) -> Iterator[tuple[Array, Any]]:
@@ -174,16 +177,18 @@ def _admitted(model: WaveNet, conditions: Mapping[str, Any], streams: int, steps
     }
 
 
-def _stepper(executor: str | None) -> Any:
-    """What goes step by step: compiled code, or where there is none, NumPy."""
+def _stepper(executor: str | None, bfloat16: bool, workers: int = 1) -> Callable[..., Any]:
+    """Who goes step by step, made of (dilations, weights, streams): machine code, or where there is none, NumPy."""
+    check_flag("generate", bfloat16=bfloat16)
+    check_choice("generate", "workers", workers, (1, 2))
     if type(find(executor)) is not type(find("reference")):
         from faltung.engine.kernels import compiled
 
         if compiled()[1]:
             from faltung.engine.generator import Generator
 
-            return Generator
-    return Stepwise
+            return partial(Generator, half=bfloat16, workers=workers)
+    return partial(Stepwise, half=bfloat16)
 
 
 def _numbers(seed: int, streams: int, first: int, count: int) -> Array:
