@@ -30,6 +30,8 @@ SAMPLES: list[tuple[Any, tuple[int, ...]]] = [
     (ft.Concat(), MAP),
     (ft.Sum(), MAP),
     (ft.Product(), MAP),
+    (ft.Gate(), (9, 6)),
+    (ft.Offset(), MAP),
     (ft.BatchNorm(), MAP),
     (ft.LayerNorm(), MAP),
     (ft.LayerNorm(axes="all"), MAP),
@@ -70,13 +72,14 @@ def run(element: Any, shape: tuple[int, ...], dtype: Any) -> None:
         _, kept = forward(element, x, labels if isinstance(element, ft.CrossEntropy) else x, None)
         error(element, kept)
         return
-    several = isinstance(element, ft.Sum | ft.Product | ft.Concat)
-    shapes = (shape,) * (1 + several)
+    several = isinstance(element, ft.Sum | ft.Product | ft.Concat | ft.Offset)
+    other = x[:, 0, 0] if isinstance(element, ft.Offset) else x
+    shapes = (shape, other.shape[1:])[: 1 + several]
     asked = element.parameters(*shapes) | element.state(*shapes)
     params = {name: rng.uniform(0.5, 1, asks.shape).astype(dtype) for name, asks in asked.items()}
     if element.takes_indices:
         x = rng.integers(0, 7, x.shape)
-    y, kept = forward(element, params, (x, x) if several else x, ft.Run(training=True))
+    y, kept = forward(element, params, (x, other) if several else x, ft.Run(training=True))
     error(element, params, kept, np.ones_like(y))
     gradient(element, params, kept, np.ones_like(y))
 

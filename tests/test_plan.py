@@ -283,7 +283,7 @@ def test_a_program_keeps_all_machine_code_that_it_calls():
     network = small()
     params, x = network.initial(0), random(9, 6, 7, 3).astype(np.float32)
     before = network.predict(params, x)
-    for cached in (perform.shim, perform.functions, compile._load, elementwise._compiled, launch.convolver):
+    for cached in (perform.shims, perform.functions, compile._load, elementwise._compiled, launch.convolver):
         cached.cache_clear()
     gc.collect()
     other = Chain(dense=Affine(3), tanh=Tanh()).on((5,))  # whose code may come to lie where the other's was

@@ -58,6 +58,8 @@ class Code:
     """Machine code in memory, as functions by name. Each of them keeps the memory alive."""
 
     functions: Mapping[str, Callable[..., None]]
+    key: str = ""
+    """The name of its object in the cache."""
 
 
 def compile(functions: Sequence[Function], public: AbstractSet[str], machine: Machine) -> Code:
@@ -68,8 +70,7 @@ def compile(functions: Sequence[Function], public: AbstractSet[str], machine: Ma
     Raises: EngineError where the system refuses memory for machine code.
     """
     ir, known = source(functions, public, machine), signatures(functions, public)
-    types = tuple((name, *(C_TYPES[kind] for kind in kinds)) for name, kinds, *_ in known)
-    return _described(load(ir, types, machine), known, lambda: functions)
+    return described(load(ir, types(known), machine), known, lambda: functions)
 
 
 Signature = list[Any]
@@ -89,12 +90,16 @@ def signatures(functions: Sequence[Function], public: AbstractSet[str]) -> list[
 def link(code: bytes, known: list[Signature], machine: Machine, write: Callable[[], Sequence[Function]]) -> Code:
     """The functions of an object that was compiled before."""
     counters.loaded += 1
-    types = tuple((name, *(C_TYPES[kind] for kind in kinds)) for name, kinds, *_ in known)
     with _lock:
-        return _described(_linked(code, types, machine), known, write)
+        return described(Code(_linked(code, types(known), machine)), known, write)
 
 
-def _described(code: Code, known: list[Signature], write: Callable[[], Sequence[Function]]) -> Code:
+def types(known: list[Signature]) -> tuple[tuple[Any, ...], ...]:
+    """The names of functions, each with the C types of its arguments."""
+    return tuple((name, *(C_TYPES[kind] for kind in kinds)) for name, kinds, *_ in known)
+
+
+def described(code: Code, known: list[Signature], write: Callable[[], Sequence[Function]]) -> Code:
     """The code, whose functions say what they read and write, and how they were written."""
     for name, _, reads, writes in known:
         called: Any = code.functions[name]
@@ -115,10 +120,10 @@ def load(ir: str, signatures: tuple[tuple[Any, ...], ...], machine: Machine) -> 
 
 @lru_cache(maxsize=1024)
 def _load(ir: str, signatures: tuple[tuple[Any, ...], ...], machine: Machine) -> Code:
-    return _linked(object_code(ir, machine), signatures, machine)
+    return Code(_linked(object_code(ir, machine), signatures, machine), object_key(ir, machine))
 
 
-def _linked(code: bytes, signatures: tuple[tuple[Any, ...], ...], machine: Machine) -> Code:
+def _linked(code: bytes, signatures: tuple[tuple[Any, ...], ...], machine: Machine) -> dict[str, Any]:
     _check_executable_memory()
     began = time.perf_counter()
     # The engine takes the target machine over, so each one needs its own.
@@ -130,28 +135,24 @@ def _linked(code: bytes, signatures: tuple[tuple[Any, ...], ...], machine: Machi
         called = functions[name] = ctypes.CFUNCTYPE(None, *arguments)(engine.get_function_address(name))
         called.owner = engine  # pyright: ignore[reportAttributeAccessIssue] -- so the memory outlives its functions
     counters.milliseconds += 1000 * (time.perf_counter() - began)
-    return Code(functions)
+    return functions
 
 
 def object_code(ir: str, machine: Machine) -> bytes:
     """The module as an object file: from the cache, or compiled and put there."""
-    key = _key(ir, machine)
+    key = object_key(ir, machine)
     code = cache.get(key)
     if code is None:
         counters.compiled += 1
-        code = _target(machine).emit_object(_optimised(ir, machine))
+        code = _emitter(machine).emit_object(_optimised(ir, machine))
         cache.put(key, code)
     else:
         counters.loaded += 1
     return code
 
 
-def object_key(functions: Sequence[Function], public: AbstractSet[str], machine: Machine) -> str:
+def object_key(ir: str, machine: Machine) -> str:
     """The name of a module's object code in the cache."""
-    return _key(source(functions, public, machine), machine)
-
-
-def _key(ir: str, machine: Machine) -> str:
     return cache.key(ir, machine.cpu, machine.features, *system())
 
 
@@ -160,13 +161,19 @@ def system() -> tuple[str, str, str]:
     return llvm.get_process_triple(), str(llvm.llvm_version_info), RECIPE
 
 
+@lru_cache
+def _emitter(machine: Machine) -> llvm.TargetMachine:
+    """What compiles modules for this machine, one after the other."""
+    return _target(machine)
+
+
 def _optimised(ir: str, machine: Machine) -> llvm.ModuleRef:
     """The module after the one pass that is needed: stack slots become registers."""
     module = llvm.parse_assembly(ir)
     module.verify()
     passes = llvm.create_new_module_pass_manager()
     passes.add_sroa_pass()
-    passes.run(module, llvm.create_pass_builder(_target(machine), llvm.create_pipeline_tuning_options(speed_level=1)))
+    passes.run(module, llvm.create_pass_builder(_emitter(machine), llvm.create_pipeline_tuning_options(speed_level=1)))
     return module
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from faltung.engine.language import INDEX, Function, Type, Value, Variable, pointer
 from faltung.engine.machine import Machine
-from faltung.engine.shared import Shared, Tails, sharing
+from faltung.engine.shared import Shared, Tails, cut_row, sharing
 
 SIZES = (
     "tasks", "groups", "bands", "band", "spans", "span", "ranges", "few",  # how the output is cut
@@ -110,6 +110,12 @@ class Tile:
         return self.lanes * self.vectors
 
     @property
+    def sizes(self) -> list[int]:
+        """The pixels of the tiles that there are."""
+        step = self.shared.sizes if self.shared else 1
+        return [pixels for pixels in range(1, self.pixels + 1) if pixels < step or pixels % step == 0]
+
+    @property
     def row(self) -> int:
         """Weights from one input to the next."""
         return self.filters or self.block
@@ -139,6 +145,7 @@ def schedule(rows: Rows, outer_taps: int, machine: Machine) -> Tile:
         room = (machine.registers - (row + 6 if kept else needed + 2)) // ((needed - 1) * shared.members + 1)
         if room:
             most = min(room * shared.members, SHARED)
+            most -= most % shared.sizes if most > shared.sizes else 0
             return Tile(lanes, needed, most, rows.inputs, shared=shared, kept=kept)
     vectors = max(range(1, min(8, needed) + 1), key=quality)
     bytes_a_channel = outer_taps * rows.taps * vectors * lanes * rows.kind.size
@@ -229,7 +236,7 @@ def correlate(name: str, rows: Rows, plan: Tile, machine: Machine) -> list[Funct
     all pixels before the next.
     """
     kind = rows.kind
-    tiles = {pixels: tile(rows, plan, pixels) for pixels in range(1, plan.pixels + 1)}
+    tiles = {pixels: tile(rows, plan, pixels) for pixels in plan.sizes}
     f = Function(
         name,
         sizes=pointer(INDEX), x=pointer(kind), w=pointer(kind), y=pointer(kind), bias=pointer(kind),
@@ -253,8 +260,7 @@ def correlate(name: str, rows: Rows, plan: Tile, machine: Machine) -> list[Funct
         h_first, t_first = band * size["band"], span * size["span"]
         h_last = f.min(h_first + size["band"], size["height"])
         width = f.min(size["width"] - t_first, size["span"])
-        count = (width + (plan.pixels - 1)) // plan.pixels
-        base, longer = width // count, width % count
+        cut = cut_row(f, plan.shared, plan.pixels, width)
         d_in, d_low, d_high = inside(f, d, size, "d", "x_depth")
         x_n = f.at(x, n * size["x_example"] + group * rows.inputs)
         y_d = f.at(y, n * size["y_example"] + d * size["y_plane"] + t_first * y_step + group * rows.outputs)
@@ -284,14 +290,13 @@ def correlate(name: str, rows: Rows, plan: Tile, machine: Machine) -> list[Funct
                 h_in = h_in + h_low * size["h_dilation"]
                 w_h = f.at(w_block, h_low * tap_row)
                 y_h = f.at(y_d, h * size["y_row"] + block * plan.block)
-                at = f.variable("at", 0)
-                with f.loop("tile", count) as number:
-                    pixels = base + f.select(number < longer, f.constant(1), f.constant(0))
-                    y_t = f.at(y_h, at.value * y_step)
-                    offset = sweep * plan.channels + at.value * x_step
+                with f.loop("tile", cut.count) as number:
+                    at, pixels = cut.tile(f, number)
+                    y_t = f.at(y_h, at * y_step)
+                    offset = sweep * plan.channels + at * x_step
                     x_t, x_plane, x_row = source.at(f, h_in, offset)
                     if rows.ends:
-                        column = begin + at.value * rows.stride
+                        column = begin + at * rows.stride
                         far = column + (pixels - 1) * rows.stride + (rows.taps - 1) * rows.dilation
                         seen = [f.variable("seen", value) for value in (x_t, x_plane, x_row)]
                         with f.where(column >= 0), f.where(far < size["x_width"]):
@@ -305,7 +310,6 @@ def correlate(name: str, rows: Rows, plan: Tile, machine: Machine) -> list[Funct
                                 f.call(function, x_t, w_h, y_t, bias_block, 0, x_step, y_step, *outer)
                             with f.where(sweep > 0):
                                 f.call(function, x_t, w_h, y_t, y_t, y_step, x_step, y_step, *outer)
-                    at.set(at.value + pixels)
     return [*tiles.values(), f]
 
 

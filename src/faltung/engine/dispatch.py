@@ -311,7 +311,7 @@ def sharing() -> tuple[int, int, int]:
 
 def address(function: Any) -> int:
     """Where the machine code of a function lies."""
-    return ctypes.cast(function, ctypes.c_void_p).value or 0
+    return ctypes.cast(getattr(function, "made", function), ctypes.c_void_p).value or 0
 
 
 @cache

@@ -17,7 +17,7 @@ step they meet three times, and halve its products. Who adds what to which sum i
 from collections.abc import Callable
 
 from faltung.engine import mathematics
-from faltung.engine.columns import product
+from faltung.engine.columns import LINE, product
 from faltung.engine.language import F32, I32, I64, INDEX, Function, Value, pointer
 from faltung.engine.layout import Layout, Sizes
 from faltung.engine.machine import Machine
@@ -25,8 +25,6 @@ from faltung.engine.sampling import draw, drawn
 
 MEETINGS = 3
 """Of a step."""
-LINE = 64
-"""Bytes that come from memory together."""
 FAR = LINE // I64.size
 """Words from one worker's clock to the other's, which lies in another cache line."""
 

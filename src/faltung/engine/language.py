@@ -265,11 +265,11 @@ class Function:
 
     @contextmanager
     def loop(self, name: str, stop: Any, start: Any = 0, step: int = 1) -> Iterator[Value]:
-        """For name = start, start + step, ... below stop. What is known to run once is written without a loop."""
+        """For name = start, start + step, ... below stop. What is known to run once, or never, is written without."""
         start, stop = self.lift(start, INDEX), self.lift(stop, INDEX)
-        once = isinstance(start, Constant) and isinstance(stop, Constant) and 0 < stop.number - start.number <= step
-        if once:
-            yield start
+        if isinstance(start, Constant) and isinstance(stop, Constant) and stop.number - start.number <= step:
+            with self._writing(self._open[-1] if start.number < stop.number else []):
+                yield start
             return
         loop = self.append(Loop(self.fresh(INDEX, name), start, stop, step, []))
         with self._writing(loop.body):

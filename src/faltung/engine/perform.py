@@ -31,7 +31,7 @@ from faltung.engine.machine import host
 EACH, DEEP = "each", "deep"
 
 CALL = """
-define void @call(ptr %call, ptr %frame, i64 %example, i64 %slice, i64 %first, i64 %last) nounwind {
+define void @{name}(ptr %call, ptr %frame, i64 %example, i64 %slice, i64 %first, i64 %last) nounwind {
   %kernel.at = getelementptr i64, ptr %call, i64 1
   %kernel = load ptr, ptr %kernel.at
   %memory.at = getelementptr i64, ptr %frame, i64 1
@@ -265,17 +265,25 @@ define void @perform(ptr %order) nounwind {
 
 
 @cache
-def shim(kinds: tuple[Any, ...]) -> Any:
-    """``call`` for kernels whose arguments, scratch and tasks left out, are of these C types."""
+def shims(kinds: frozenset[tuple[Any, ...]]) -> Mapping[tuple[Any, ...], Any]:
+    """``call`` for kernels whose arguments, scratch and tasks left out, are of these C types, for each of several."""
+    place, number = ctypes.c_void_p, ctypes.c_int64
+    names = {some: ".".join(["call", *(WORDS[kind][0] for kind in some)]) for some in kinds}
+    text = "".join(sorted(_shim(name, some) for some, name in names.items()))
+    signatures = tuple((name, place, place, *[number] * 4) for name in sorted(names.values()))
+    found = load(text, signatures, host()).functions
+    return {some: found[name] for some, name in names.items()}
+
+
+def _shim(name: str, kinds: tuple[Any, ...]) -> str:
     arguments, names = [], []
     for n, kind in enumerate(kinds):
-        name, convert = WORDS[kind]
-        words = {word: 4 + 4 * n + k for k, word in enumerate(("base", "offset", "each", "step"))}
+        word, convert = WORDS[kind]
+        words = {part: 4 + 4 * n + k for k, part in enumerate(("base", "offset", "each", "step"))}
         arguments.append(ARGUMENT.format(n=n, **words) + "  " + convert.format(n=n))
-        names.append(f"{name} %a{n}, ")
+        names.append(f"{word} %a{n}, ")
     text = CALL.replace("{arguments}", "\n".join(arguments)).replace("{list}", "".join(names))
-    place, number = ctypes.c_void_p, ctypes.c_int64
-    return load(text, (("call", place, place, number, number, number, number),), host()).functions["call"]
+    return text.replace("{name}", name)
 
 
 @cache

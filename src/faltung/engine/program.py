@@ -7,7 +7,7 @@ and then one word for each array and number.
 
 import ctypes
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -77,6 +77,7 @@ class Program:
         self._kept: list[Any] = []
         self._scratch = 0
         self._work = 0.0
+        self._shims = perform.shims(frozenset(map(_kinds, _launches(jobs))))
         words = [word for job in jobs for word in (self._lists(job) if isinstance(job, Lists) else self._alone(job))]
         self._count = len(jobs)
         self._jobs = self._place(words)
@@ -139,8 +140,8 @@ class Program:
 
     def _call(self, call: Call) -> int:
         launch, function = call.launch, call.launch.function
-        kinds = function.argtypes[:-3]
-        shim = perform.shim(tuple(kinds))
+        kinds = _kinds(launch)
+        shim = self._shims[kinds]
         self._kept += [function, shim]  # whose machine code is called by address
         self._scratch = max(self._scratch, _lines(call.scratch + launch.scratch))
         words = [dispatch.address(shim), dispatch.address(function), launch.tasks, call.scratch]
@@ -173,6 +174,18 @@ class Program:
         memory = np.array(words, np.int64)
         self._kept.append(memory)
         return memory.__array_interface__["data"][0]
+
+
+def _launches(jobs: Sequence[Call | Lists]) -> Iterator[Launch]:
+    """All that is launched."""
+    for job in jobs:
+        calls = [call for some in job.calls.values() for call in some] if isinstance(job, Lists) else [job]
+        yield from (call.launch for call in calls)
+
+
+def _kinds(launch: Launch) -> tuple[Any, ...]:
+    """The C types of a kernel's arguments, scratch and tasks left out."""
+    return tuple(launch.function.argtypes[:-3])
 
 
 def _lines(count: int) -> int:

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -20,6 +21,7 @@ from faltung.engine import compile as compiler
 from faltung.engine.compile import Code
 from faltung.engine.language import Function
 from faltung.engine.machine import Machine
+from faltung.engine.promise import promised
 
 PACKAGE = Path(__file__).parents[1]
 SOURCES = sorted(path for room in ("engine", "formula") for path in (PACKAGE / room).rglob("*.py"))
@@ -62,15 +64,20 @@ def _recalled(
         known = json.loads(entry)
         code = cache.get(known["object"])
         if code is not None:
-            return compiler.link(code, known["functions"], machine, lambda: write(machine, *settings))
+            signatures = known["functions"]
+            again = partial(write, machine, *settings)
+            return promised(partial(compiler.link, code, signatures, machine, again), signatures, again)
     functions = write(machine, *settings)
     public = public or frozenset(function.name for function in functions)
-    code = compiler.compile(functions, public, machine)
-    if recipe and _stamps() == STAMPS:
-        made = compiler.object_key(functions, public, machine)
-        kept = {"object": made, "functions": compiler.signatures(functions, public)}
-        cache.put(name, json.dumps(kept).encode())
-    return code
+    signatures = compiler.signatures(functions, public)
+
+    def made() -> Code:
+        code = compiler.compile(functions, public, machine)
+        if recipe and _stamps() == STAMPS:
+            cache.put(name, json.dumps({"object": code.key, "functions": signatures}).encode())
+        return code
+
+    return promised(made, signatures, lambda: functions)
 
 
 def told(value: Any) -> str:

@@ -13,6 +13,7 @@ On one core of a Zen 5 (peak 240 GFLOP/s), 9x9 taps on 1 channel to 20 filters r
 206; 146 and 147 without it. 5x5 taps on 1 channel to 6 filters run at 120, and at 70 without it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from faltung.engine.language import Function, Type, Value, Variable
@@ -34,6 +35,11 @@ class Shared:
     def width(self) -> int:
         """The lanes of one member, used or not."""
         return self.kind.lanes // self.members
+
+    @property
+    def sizes(self) -> int:
+        """Tiles have fewer pixels than this, or a multiple: whole vectors, and not many tiles to compile."""
+        return max(4, self.members)
 
     def groups(self, count: int) -> list[range]:
         """Who shares a vector, of so many pixels."""
@@ -122,3 +128,36 @@ class Tails:
             together = [members] if step == self._shared.used else [range(m, m + 1) for m in members]
             for some in together:
                 self._f.store(self._shared.outputs(self._f, total.value, some), y, group[some[0]] * step)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A row as ``count`` tiles."""
+
+    count: Value
+    tile: Callable[[Function, Value], tuple[Value, Value]]
+    """Where the tile of this number begins, and its pixels."""
+
+
+def cut_row(f: Function, shared: Shared | None, most: int, width: Value) -> Cut:
+    """Tiles of nearly the same size, of so many pixels at most.
+
+    With shared vectors there are few sizes; the last tile begins so early that it ends with the row, and writes once
+    more what it meets there.
+    """
+    count = (width + (most - 1)) // most
+    if shared is None:
+        base, longer = width // count, width % count
+        return Cut(
+            count, lambda f, n: (n * base + f.min(n, longer), base + f.select(n < longer, f.constant(1), f.constant(0)))
+        )
+    step = shared.sizes
+    few, even = width < step, (width + (count * step - 1)) // (count * step) * step
+    size = f.select(few, width, f.min(even, width // step * step))
+
+    def tile(f: Function, number: Value) -> tuple[Value, Value]:
+        left = width - number * size
+        pixels = f.select(few, width, f.min(size, (left + (step - 1)) // step * step))
+        return f.min(number * size, width - pixels), pixels
+
+    return Cut((width + (size - 1)) // size, tile)

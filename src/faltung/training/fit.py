@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,11 +13,13 @@ from faltung.elements.element import Array, Params
 from faltung.elements.settings import check_count
 from faltung.errors import NonFiniteError, SettingError
 from faltung.network import Network
-from faltung.training.folder import Folder
 from faltung.training.interrupt import Interrupted, Signals, Stop
 from faltung.training.job import Job, Row, State, order
 from faltung.training.optimisers import Optimiser
 from faltung.training.progress import Lines, Silent, View
+
+if TYPE_CHECKING:
+    from faltung.training.folder import Folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +89,11 @@ def fit(
         raise SettingError("got resume=True without out, expected the folder of the run", way_out="write out='...'")
     job = Job(network, data, cost, optimiser, batch, seed, test, drop_last)
     state = job.begin(params)
-    folder = None if out is None else Folder(out, job, about or {})
+    folder = None
+    if out is not None:
+        from faltung.training.folder import Folder
+
+        folder = Folder(out, job, about or {})
     if folder:
         state = folder.open(state, resume, epochs)
     view = (Lines(job, epochs) if progress else Silent()) if isinstance(progress, bool) else progress
@@ -119,7 +125,7 @@ def fit(
     return Fitted(job.result(state), state.history)
 
 
-def _interrupted(job: Job, state: State, folder: Folder | None, signal: int) -> Interrupted:
+def _interrupted(job: Job, state: State, folder: "Folder | None", signal: int) -> Interrupted:
     go_on = (
         f"resume with out={str(folder.out)!r}, resume=True"
         if folder
