@@ -4,9 +4,10 @@
 
 Ours and PyTorch's (contiguous and channels_last, the better one counts) run in turn, in one process, on the same
 float32 numbers, and what they give is compared first. Times hold everything a caller pays for, allocation included.
-Each line says microseconds, ours and theirs; their ratio, above 1 where we are faster; and how near we come to the
-bandwidth of memory: the bytes that must be read and written, in one second, against those of a copy. The copy is a
-kernel of ours over as many bytes, by as many threads; what it reads and what it writes both count.
+Each line says microseconds: ours, those of our kernels by themselves, and theirs; the ratio of theirs to ours, above 1
+where we are faster, and of theirs to our kernels, which programs do without the Python of a call; and how near we come
+to the bandwidth of memory: the bytes that must be read and written, in one second, against those of a copy. The copy is
+a kernel of ours over as many bytes, by as many threads; what it reads and what it writes both count.
 """
 
 import argparse
@@ -26,7 +27,7 @@ import torch.nn.functional as F  # noqa: N812 -- its usual name
 
 import faltung as ft
 from faltung.elements.element import Run
-from faltung.engine import arena
+from faltung.engine import arena, workers
 from faltung.engine.elementwise import code, elementwise, launch
 from faltung.engine.lower import lowerings
 
@@ -389,6 +390,36 @@ def race(contestants):
     return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
+def kernels(run):
+    """Seconds that the kernels of ``run`` take on one thread: each call less one of the same kernel without tasks."""
+    launched, launch = [], workers.launch
+
+    def noted(function, *arguments, **given):
+        launched.append((function, arguments, given["tasks"], given.get("scratch", 0)))
+        launch(function, *arguments, **given)
+
+    workers.launch = noted
+    results = run()  # whose arrays stay until the end
+    workers.launch = launch
+    total = 0.0
+    for function, arguments, tasks, scratch in launched:
+        numbers, memory = [_number(argument) for argument in arguments], arena.empty((scratch + 64,), np.uint8)
+
+        def call(many, function=function, numbers=numbers, memory=memory):
+            return lambda: function(*numbers, arena.address(memory), 0, many)
+
+        times = race({"full": call(tasks), "empty": call(0)})
+        total += times["full"] - times["empty"]
+    del results
+    return total
+
+
+def _number(argument):
+    if isinstance(argument, tuple):
+        return arena.address(argument[0]) + argument[1]
+    return arena.address(argument) if isinstance(argument, np.ndarray) else argument or 0
+
+
 def _seconds(run, repeats):
     run()  # who comes next finds the arrays of another one in the caches
     began = time.perf_counter()
@@ -429,7 +460,10 @@ def main():
     torch.set_num_threads(options.threads)
     rows = []
     for size in options.size:
-        print(f"{size}: a copy moves {bandwidth(size) / 1e9:.1f} GB/s; microseconds ours, theirs, ratio, share of it")
+        print(
+            f"{size}: a copy moves {bandwidth(size) / 1e9:.1f} GB/s; "
+            "microseconds ours, of our kernels, theirs, both ratios, share of it"
+        )
         for case in cases(size):
             if options.only and not any(word in case.name for word in options.only):
                 continue
@@ -439,12 +473,14 @@ def main():
                     contest.check(product)
                     times = contest.time(product)
                     best = min((seconds, name) for name, seconds in times.items() if name != "faltung")
+                    alone = kernels(contest.ours[product])
                     share = contest.bytes[product] / times["faltung"] / bandwidth(size)
                     rows.append({"element": case.name, "product": product, "size": size,
-                                 "microseconds": times["faltung"] * 1e6, "peer": best[0] * 1e6,
+                                 "microseconds": times["faltung"] * 1e6, "kernels": alone * 1e6, "peer": best[0] * 1e6,
                                  "ratio": best[0] / times["faltung"], "share": share, "format": best[1]})  # fmt: skip
-                    print(f"{case.name:30} {product:9}{size:7}{times['faltung'] * 1e6:9.1f}{best[0] * 1e6:9.1f}"
-                          f"{rows[-1]['ratio']:7.2f}{share:7.2f}", flush=True)  # fmt: skip
+                    print(f"{case.name:30} {product:9}{size:7}{times['faltung'] * 1e6:9.1f}{alone * 1e6:9.1f}"
+                          f"{best[0] * 1e6:9.1f}{rows[-1]['ratio']:7.2f}{best[0] / alone:7.2f}{share:7.2f}",
+                          flush=True)  # fmt: skip
             del contest
     ratios = [row["ratio"] for row in rows]
     print(f"{len(ratios)} ratios: geometric mean {statistics.geometric_mean(ratios):.2f}, least {min(ratios):.2f}, "

@@ -287,6 +287,21 @@ def test_only_so_many_sizes_are_kept():
         assert len(predictor._ready) <= MOST
 
 
+@pytest.mark.parametrize("batch", [1, 9])
+def test_the_number_of_workers_changes_no_bit(batch, monkeypatch):
+    network = Chain(
+        a=Conv(32, kernel=3, padding=1), norm=BatchNorm(), relu=ReLU(), b=Conv(40, kernel=3, padding=1),
+        pool=MaxPool(2), c=Conv(128, kernel=3, padding=1), flat=Flatten(), dense=Affine(20),
+    ).on((18, 14, 16))  # fmt: skip
+    params, x = in_float32(filled(network)), random(batch, 18, 14, 16).astype(np.float32)
+    found = []
+    for threads in ("1", "2", "3", "8"):
+        monkeypatch.setenv("FALTUNG_THREADS", threads)
+        predictor = network.predictor(params)
+        found += [predictor(x) for _ in range(20)]
+    assert all(np.array_equal(y, found[0]) for y in found)
+
+
 def test_threads_may_call_at_the_same_time():
     network = find_recipe("ufldl").compose(10).on((28, 28, 1))
     params = network.initial()

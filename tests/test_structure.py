@@ -25,7 +25,7 @@ LINES = (
     "elements engine",
     "network",
     "check matrix draw exchange engine.lower engine.plan",
-    "engine.kernels",
+    "engine.kernels engine.strips",
     "engine.programs",
     "training engine.native",
     "model",

@@ -39,7 +39,7 @@ LINE = 64
 STREAM = 24
 """Bytes that one can count on from the L2 cache in a cycle."""
 
-PIXELS = 14, 12
+PIXELS = 16, 12
 """The most pixels of a tile: with one vector, whose multiply-adds read x themselves, and with more, where the places of
 so many just fit into the general registers."""
 
@@ -376,12 +376,18 @@ def pad(
 
 def copy(f: Function, kind: Type, target: Value, source: Value, count: Value, lanes: int) -> None:
     """target[:count] = source[:count]."""
-    with f.loop("i", count, step=lanes) as i:
-        mask = f.first_lanes(count - i, lanes)
-        f.store(f.load(source, i, lanes, mask), target, i, mask)
+    whole = count - count % lanes
+    with f.loop("i", whole, step=lanes) as i:
+        f.store(f.load(source, i, lanes), target, i)
+    with f.where(whole < count):
+        mask = f.first_lanes(count - whole, lanes)
+        f.store(f.load(source, whole, lanes, mask), target, whole, mask)
 
 
 def zero(f: Function, kind: Type, target: Value, count: Value, lanes: int) -> None:
     """target[:count] = 0."""
-    with f.loop("i", count, step=lanes) as i:
-        f.store(f.constant(0.0, kind.times(lanes)), target, i, f.first_lanes(count - i, lanes))
+    whole, zeros = count - count % lanes, f.constant(0.0, kind.times(lanes))
+    with f.loop("i", whole, step=lanes) as i:
+        f.store(zeros, target, i)
+    with f.where(whole < count):
+        f.store(zeros, target, whole, f.first_lanes(count - whole, lanes))

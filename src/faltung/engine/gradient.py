@@ -3,9 +3,10 @@
     dw[k, c, o] = sum over pixels t of x[t*stride + k*dilation, c] dy[t, o]
 
 The tile: R inputs times V vectors of outputs stay in registers while the pixels pass by; one pixel takes R broadcasts
-of x, V loads of dy and R*V fused multiply-adds. x and dy are read where they are: a copy would cost one load and one
-store a number, which few taps and channels never earn back. Pixels whose tap lies in the padding are left out of the
-loops, so padding costs nothing.
+of x, V loads of dy and R*V fused multiply-adds. x is read where it is: a copy would cost one load and one store a
+number, which few taps and channels never earn back. So is dy where few tiles read it; but where many do, a chunk of one
+block is copied first, for its lines, which lie far apart, would push each other out of the L1 cache. Pixels whose tap
+lies in the padding are left out of the loops, so padding costs nothing.
 
 A task has a piece of the sums, a range of inputs and a range of blocks of outputs, that stays in the L2 cache while the
 pixels of a slice of examples pass by, a chunk at a time; and the chunk stays in the L2 cache until all of the piece has
@@ -13,7 +14,7 @@ seen it. Each slice of examples, or of the rows and columns of one, has sums of 
 
 Where channels are few, the taps of a row and their channels, side by side in memory, are the inputs (``joined``); they
 are read from a copy of the padded row, and may share vectors of sums (see ``shared``). And where a vector cannot be
-loaded in part, dy is copied with zeros behind its last output.
+loaded in part, a copy of dy has zeros behind its last output.
 """
 
 import itertools
@@ -23,6 +24,11 @@ from faltung.engine.correlate import SIZES, STREAM, Rows, inside, pad, zero
 from faltung.engine.language import INDEX, Function, Value, pointer
 from faltung.engine.machine import Machine
 from faltung.engine.shared import Shared, sharing
+
+MOST = 16
+"""Inputs of a tile at most."""
+OFTEN = 32
+"""Tiles that read the same dy, from which on it pays to copy it first."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Sums:
     inputs: int
     joined: bool
     copied: bool
-    """Is dy copied with zeros up to whole vectors?"""
+    """Is dy copied, with zeros up to whole vectors?"""
     registers: int
     shared: Shared | None = None
     """How inputs share the sums of the last vector of outputs, if they do."""
@@ -67,7 +73,7 @@ def schedule(rows: Rows, machine: Machine) -> Sums:
     choices = [
         (vectors, most)
         for vectors in range(1, min(8, needed) + 1)
-        for most in range(1, min(14, inputs) + 1)
+        for most in range(1, min(MOST, inputs) + 1)
         if vectors * most + vectors + 1 <= machine.registers
     ]
     shared = sharing(rows.kind, rows.outputs, 1, machine) if joined else None
@@ -77,7 +83,8 @@ def schedule(rows: Rows, machine: Machine) -> Sums:
         if room:
             return Sums(lanes, needed, even(inputs, room * shared.members), joined, False, machine.registers, shared)
     vectors, most = min(choices, key=cycles)
-    copied = not machine.masks and rows.outputs % (lanes * vectors) > 0
+    readers = -(-inputs // most) * (1 if joined else rows.taps)
+    copied = readers >= OFTEN or (not machine.masks and rows.outputs % (lanes * vectors) > 0)
     return Sums(lanes, vectors, most, joined, copied, machine.registers)
 
 
@@ -162,7 +169,7 @@ def tile(rows: Rows, plan: Sums, inputs: int) -> Function:
                 for p in range(pixels):
                     if not plan.joined:
                         f.prefetch(f.at(x_t, p * x_step), x_ahead)
-                    for v in vectors:
+                    for v in vectors if not plan.copied else ():
                         f.prefetch(f.at(dy_t, p * dy_step + v * lanes), dy_ahead)
                 errors: dict[int, list[Value]] = {}
                 pairs = itertools.product(range(pixels), range(inputs))
@@ -263,7 +270,7 @@ def gradient(name: str, rows: Rows, plan: Sums, machine: Machine) -> list[Functi
                     dy_block = f.at(dy, dy_n + group * rows.outputs + block * plan.block)
                     errors = Pixels(dy_block, size["y_example"], size["y_row"], h)
                     if plan.copied:
-                        errors = _copied(f, rows, plan, errors, scratch, chunk, left)
+                        errors = _copied(f, rows, plan, errors, scratch, chunk, left, dy_ahead)
                     dw_d = f.at(dw, (block * size["d_taps"] + kd) * size["h_taps"] * tap_row)
                     x_next = f.select((block - block_first).equal(0), x_ahead, f.constant(0))
                     _taps(f, rows, plan, tiles, size, pixels, errors, dw_d, chunk, low, high, left, x_next, dy_ahead)
@@ -307,15 +314,19 @@ def _padded(
     return Pixels(f.at(target, -(chunk.t * (rows.stride * rows.x_pixel))), count * row, row, first)
 
 
-def _copied(f: Function, rows: Rows, plan: Sums, dy: Pixels, target: Value, chunk: Chunk, left: Value) -> Pixels:
-    """One block of dy, copied with zeros behind the last output."""
+def _copied(
+    f: Function, rows: Rows, plan: Sums, dy: Pixels, target: Value, chunk: Chunk, left: Value, ahead: Value
+) -> Pixels:
+    """One block of dy, copied with zeros behind the last output; what lies ``ahead`` is copied next."""
     height, width = chunk.h_last - chunk.h, chunk.t_last - chunk.t
-    masks = [f.first_lanes(left - v * plan.lanes, plan.lanes) for v in range(plan.vectors)]
+    ragged = rows.outputs % plan.block != 0
+    masks = [f.first_lanes(left - v * plan.lanes, plan.lanes) if ragged else None for v in range(plan.vectors)]
     with f.loop("n", chunk.examples) as n, f.loop("h", height) as h:
         source = f.at(dy.place, n * dy.example + h * dy.row)
         to = f.at(target, (n * height + h) * (width * plan.block))
         with f.loop("t", width) as t:
             for v, mask in enumerate(masks):
+                f.prefetch(source, t * rows.y_pixel + v * plan.lanes + ahead)
                 numbers = f.load(source, t * rows.y_pixel + v * plan.lanes, plan.lanes, mask)
                 f.store(numbers, to, t * plan.block + v * plan.lanes)
     return Pixels(target, height * width * plan.block, width * plan.block, dy.first)

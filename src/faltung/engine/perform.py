@@ -5,10 +5,11 @@ scratch begins in the worker's memory, and from 4 on four words an argument: bas
 each example and with each slice. The argument is frame[base] + offset + example * each + slice * step. A *frame* holds
 numbers: 0 a zero, 1 where the worker's memory begins, 2 whether sums begin anew, from 3 on the places of this run.
 
-A *job*, in 16 words: 0 the tasks taken so far, 1 those that are done; 8 all tasks, 9 how many to take at once, 10 what
-to do, 11 who does it. Workers go through a program together (``walk``): each takes tasks of a job while there are any,
-and then waits until all of them are done, since the next job may read what they write. Whoever comes late finds jobs
-done, and goes on.
+A *job*, in 16 words: 0 how often somebody took tasks, 1 the tasks that are done, 2 and 3 how often they were taken from
+the front and from the back; 8 all tasks, 9 how many to take at once, 10 what to do, 11 who does it. Workers go through
+a program together (``walk``): each takes tasks of a job while there are any, and then waits until all of them are done,
+since the next job may read what they write. Whoever comes late finds jobs done, and goes on. Every second worker takes
+from the back: so of two, each finds in its own cache most of what it has written before, where tasks are bands of rows.
 
 An *order* is all that ``perform`` must know: 0 the jobs, 1 how many, 2 the numbers of the frame, how many, 3 ``share``,
 4 ``pause``, 5 what the system does for us, 6 and 7 what ``share`` wants to know of posts, 8 how many of them, 9 scratch
@@ -109,6 +110,15 @@ entry:  ; the frame: the worker's own memory lies behind it
   %memory = getelementptr i8, ptr %frame, i64 %size
   %memory.at = getelementptr i64, ptr %frame, i64 1
   store ptr %memory, ptr %memory.at
+  %words = mul i64 %length, 16
+  %frames = getelementptr i64, ptr %jobs, i64 %words
+  %here = ptrtoint ptr %frame to i64
+  %begin = ptrtoint ptr %frames to i64
+  %behind = sub i64 %here, %begin
+  %each.at = getelementptr i64, ptr %order, i64 10
+  %each = load i64, ptr %each.at
+  %worker = udiv i64 %behind, %each
+  %side = and i64 %worker, 1
   br label %next
 next:
   %j = phi i64 [ 0, %entry ], [ %j.up, %done ]
@@ -118,7 +128,7 @@ next:
   %tasks = load i64, ptr %tasks.at
   %do.at = getelementptr i64, ptr %job, i64 11
   %do = load ptr, ptr %do.at
-  call void %do(ptr %job, ptr %frame)
+  call void %do(ptr %job, ptr %frame, i64 %side)
   %ended.at = getelementptr i64, ptr %job, i64 1
   br label %look
 look:
@@ -138,7 +148,7 @@ end:
   ret void
 }
 
-define void @each(ptr %job, ptr %frame) nounwind {
+define void @each(ptr %job, ptr %frame, i64 %side) nounwind {
 entry:
   %ended.at = getelementptr i64, ptr %job, i64 1
   %tasks.at = getelementptr i64, ptr %job, i64 8
@@ -148,12 +158,23 @@ entry:
   %what.at = getelementptr i64, ptr %job, i64 10
   %what = load ptr, ptr %what.at
   %do = load ptr, ptr %what
+  %above = add i64 %tasks, %few
+  %most = sub i64 %above, 1
+  %parts = udiv i64 %most, %few
+  %end.part = sub i64 %parts, 1
+  %word = add i64 %side, 2
+  %taken.at = getelementptr i64, ptr %job, i64 %word
+  %back = icmp ne i64 %side, 0
   br label %take
-take:
-  %first = atomicrmw add ptr %job, i64 %few monotonic
-  %left = icmp slt i64 %first, %tasks
+take:  ; some are left: the next one from our side
+  %any = atomicrmw add ptr %job, i64 1 monotonic
+  %left = icmp slt i64 %any, %parts
   br i1 %left, label %do.it, label %end
 do.it:
+  %k = atomicrmw add ptr %taken.at, i64 1 monotonic
+  %far = sub i64 %end.part, %k
+  %part = select i1 %back, i64 %far, i64 %k
+  %first = mul i64 %part, %few
   %next = add i64 %first, %few
   %within = icmp slt i64 %next, %tasks
   %last = select i1 %within, i64 %next, i64 %tasks
@@ -165,7 +186,7 @@ end:
   ret void
 }
 
-define void @deep(ptr %job, ptr %frame) nounwind {
+define void @deep(ptr %job, ptr %frame, i64 %side) nounwind {
 entry:
   %ended.at = getelementptr i64, ptr %job, i64 1
   %fresh.at = getelementptr i64, ptr %frame, i64 2
@@ -289,10 +310,10 @@ def _shim(name: str, kinds: tuple[Any, ...]) -> str:
 @cache
 def functions() -> Mapping[str, Callable[..., None]]:
     """``each``, ``deep`` and ``perform``, which does the jobs of an order here and at the posts."""
-    place = ctypes.c_void_p
+    place, number = ctypes.c_void_p, ctypes.c_int64
     signatures = (
-        ("each", place, place),
-        ("deep", place, place),
+        ("each", place, place, number),
+        ("deep", place, place, number),
         ("perform", place),
     )
     return load(TEXT, signatures, host()).functions

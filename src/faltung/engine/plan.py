@@ -19,6 +19,7 @@ from faltung.engine import arena, workers
 from faltung.engine.fusion import fused
 from faltung.engine.machine import host
 from faltung.engine.recording import Later, NotRecordedError, recording
+from faltung.engine.remake import needed
 from faltung.engine.settle import Settled
 from faltung.engine.stages import OF_EXAMPLES, Planned, Recorded, deep, flat, order, packed
 
@@ -52,14 +53,16 @@ class Task:
     settled: Settled | None = None
     """The parameters, where they never change."""
 
-    def record(self, examples: int, *, sliced: bool) -> tuple[Recorded, dict[str, tuple[tuple[int, ...], Any]]]:
+    def record(
+        self, examples: int, *, sliced: bool, strips: bool = False
+    ) -> tuple[Recorded, dict[str, tuple[tuple[int, ...], Any]]]:
         """What it does with so many examples, and the shapes of the results."""
         if any(
             dtype.kind == "f" and dtype.itemsize not in (4, 8)
             for _, dtype in (*self.inputs.values(), *self.params.values())
         ):
             raise NotRecordedError("numbers that kernels do not know")
-        with recording(sliced=sliced, settled=self.settled is not None) as recorder:
+        with recording(sliced=sliced, settled=self.settled is not None, strips=strips) as recorder:
             inputs = {
                 name: recorder.array((examples, *shape), dtype, "input", name)
                 for name, (shape, dtype) in self.inputs.items()
@@ -77,7 +80,8 @@ class Task:
             if outside and results[name].nbytes != place.buffer.size:
                 raise NotRecordedError(f"{name}, which is a part of another value")
         shapes = {name: (array.shape, array.dtype) for name, array in results.items()}
-        recorded = Recorded(examples, fused(recorder.launches, places.values()), places)
+        launches = needed(recorder.launches, places.values()) if strips else recorder.launches
+        recorded = Recorded(examples, fused(launches, places.values()), places)
         return (self.settled.without(recorded) if self.settled else recorded), shapes
 
 
@@ -205,7 +209,7 @@ def _choose(task: Task, examples: int, *, summed: bool) -> tuple[Planned, Any]:
     sums = sum({b.address: b.size for launch in one.launches for b in launch.writes if b.kind == "sums"}.values())
     slices = min(SLICES, examples, SUMS // max(sums, 1)) if summed else examples
     if examples < FEW or slices < 2:
-        recorded, shapes = task.record(examples, sliced=False)
+        recorded, shapes = task.record(examples, sliced=False, strips=summed)
         return flat(recorded), shapes
     need = max(packed(stage, ())[1] for stage in order(one.launches).deep)
     share = -(-examples // slices)
@@ -213,12 +217,16 @@ def _choose(task: Task, examples: int, *, summed: bool) -> tuple[Planned, Any]:
     together = _together(most, host().l2 / max(need, 1))
     if not summed:
         share = together
+    return deep(recordings(task, one, examples, share, together, summed=summed), examples, share), shapes
+
+
+def recordings(task: Task, one: Recorded, examples: int, share: int, together: int, *, summed: bool) -> list[Recorded]:
+    """The recordings for all numbers of examples that are done at once: ``share`` are a slice, at most ``together``."""
     last = examples - share * ((examples - 1) // share)
     counts = [
         count for count in dict.fromkeys([together, share % together, last % together, min(last, together)]) if count
     ]
-    recordings = [one if count == 1 else task.record(count, sliced=summed)[0] for count in counts]
-    return deep(recordings, examples, share), shapes
+    return [one if count == 1 else task.record(count, sliced=summed)[0] for count in counts]
 
 
 def _together(most: int, room: float) -> int:

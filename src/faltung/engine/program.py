@@ -45,6 +45,8 @@ class Call:
     launch: Launch
     where: Callable[[Buffer], Where]
     scratch: int = 0
+    slices: int = 0
+    """The sums that every gradient has, where calls in lists add to them, else 0."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,9 @@ class Lists:
 
 
 class Program:
-    """Jobs that follow one another: a call whose tasks workers share, or lists, whose slices they share.
+    """Jobs that follow one another: a call whose tasks workers share, or lists, whose slices they share."""
 
-    ``slices`` are the sums that every gradient has, where calls in lists add to them, else 0.
-    """
-
-    def __init__(self, jobs: Sequence[Call | Lists], slices: int = 0):
-        self._slices = slices
+    def __init__(self, jobs: Sequence[Call | Lists]):
         self._words: dict[Any, int] = {}
         self._kept: list[Any] = []
         self._scratch = 0
@@ -146,23 +144,23 @@ class Program:
         self._scratch = max(self._scratch, _lines(call.scratch + launch.scratch))
         words = [dispatch.address(shim), dispatch.address(function), launch.tasks, call.scratch]
         for kind, argument in zip(kinds, launch.arguments, strict=True):
-            words += self._argument(kind, argument, call.where)
+            words += self._argument(kind, argument, call)
         return self._place(words)
 
-    def _argument(self, kind: Any, argument: Any, where: Callable[[Buffer], Where]) -> list[int]:
+    def _argument(self, kind: Any, argument: Any, call: Call) -> list[int]:
         match argument:
             case Place(buffer, offset) if buffer.kind == "constant":
                 self._kept.append(buffer.array)
                 return [ZERO, buffer.address + offset, 0, 0]
             case Place(buffer, offset):
-                at = where(buffer)
+                at = call.where(buffer)
                 return [self._word(at.name) if at.name else MEMORY, at.offset + offset, at.each, at.step]
             case Later():
                 return [self._word((argument, kind)), 0, argument.each, 0]
-            case Fresh() if self._slices:
+            case Fresh() if call.slices:
                 return [FRESH, 0, 0, 0]
-            case Slices() if self._slices:
-                return [ZERO, self._slices, 0, 0]
+            case Slices() if call.slices:
+                return [ZERO, call.slices, 0, 0]
         return [ZERO, _bits(argument, kind), 0, 0]
 
     def _word(self, name: Any) -> int:

@@ -16,11 +16,12 @@ from faltung.elements.activations import Identity
 from faltung.elements.costs import Cost
 from faltung.elements.element import Array, Element, Params, Run, Shape
 from faltung.elements.reshape import Flatten, Reshape
+from faltung.engine import strips
 from faltung.engine.kernels import Kernels, lowering
 from faltung.engine.lower import costs
 from faltung.engine.lower.update import move
 from faltung.engine.plan import Plan, Plans, Task, later
-from faltung.engine.recording import Later, NotRecordedError
+from faltung.engine.recording import Later, NotRecordedError, recorder
 from faltung.engine.settle import Settled
 from faltung.errors import at
 from faltung.network import Network
@@ -161,6 +162,12 @@ def _backpropagation(network: Network, comparisons: Mapping[str, "Comparison"], 
     """Backpropagation, to be recorded."""
 
     def record(given: Arrays, own: Arrays, run: Run) -> dict[str, Array]:
+        listener = recorder()
+        if listener is not None and listener.strips and not keep and len(comparisons) == 1:
+            [comparison] = comparisons.values()
+            done = strips.backpropagation(listener, network, comparison, Recording, given, own, run)
+            if done is not None:
+                return done
         functions = Recording()
         goals = {output: comparison.recorded(given) for output, comparison in comparisons.items()}
         x = {name: given[name] for name in network.inputs}

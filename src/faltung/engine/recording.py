@@ -113,8 +113,8 @@ class Launch:
 class Recorder:
     """What listens; and what it heard: ``launches``."""
 
-    def __init__(self, sliced: bool, settled: bool):
-        self.sliced, self.settled = sliced, settled
+    def __init__(self, sliced: bool, settled: bool, strips: bool):
+        self.sliced, self.settled, self.strips = sliced, settled, strips
         self._arrays: list[Array] = []  # so that no address is given out twice
         self.launches: list[Launch] = []
         self._buffers: dict[int, Buffer] = {}
@@ -203,12 +203,13 @@ def settled() -> bool:
 
 
 @contextmanager
-def recording(*, sliced: bool, settled: bool = False) -> Iterator[Recorder]:
+def recording(*, sliced: bool, settled: bool = False, strips: bool = False) -> Iterator[Recorder]:
     """Within it, launches of this thread are noted and not done.
 
     ``sliced``: they are part of one slice. ``settled``: they are a prediction whose parameters never change.
+    ``strips``: what sees one position only may be done for a few positions at a time.
     """
-    before, _local.recorder = recorder(), Recorder(sliced, settled)
+    before, _local.recorder = recorder(), Recorder(sliced, settled, strips)
     try:
         yield _local.recorder
     finally:

@@ -6,7 +6,7 @@ readers, and made again before the later ones, from inputs that are still there:
 gives the same bits.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import count, pairwise
 
@@ -30,6 +30,17 @@ def sparing(launches: Sequence[Launch], kept: Collection[int]) -> list[Launch]:
             again = replace(buffer, address=-next(numbers))
             later = [_moved(launch, buffer, again) for launch in launches[reader:]]
             launches[reader:] = [_moved(launches[maker], buffer, again), *later]
+
+
+def needed(launches: Sequence[Launch], results: Iterable[Place]) -> list[Launch]:
+    """The launches without those that make nothing that is ever read."""
+    wanted = {place.buffer.address for place in results}
+    found = []
+    for launch in reversed(launches):
+        if any(buffer.address in wanted for buffer in launch.writes):
+            wanted.update(buffer.address for buffer in launch.reads)
+            found.append(launch)
+    return found[::-1]
 
 
 Uses = dict[int, tuple[Buffer, list[int]]]

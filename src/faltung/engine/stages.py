@@ -12,8 +12,8 @@ So a deep program is a list of stages, and what an example leaves for a later st
 of all additions follows from the sizes, never from the number of workers.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from faltung.engine.arena import LINE
@@ -65,8 +65,41 @@ def flat(recorded: Recorded) -> Planned:
             return Where(":area", inside[buffer.address])
         return Where(owners[buffer.address].array if buffer.address in owners else buffer.name)
 
-    jobs = [Call(launch, where) for launch in launches]
+    jobs: list[Call | Lists] = []
+    for launch in launches:
+        jobs += launch.jobs(where) if isinstance(launch, Strips) else [Call(launch, where)]
     return Planned(Program(jobs), arrays | {":area": size}, results, jobs)
+
+
+@dataclass(frozen=True)
+class Strips(Launch):
+    """Among the launches of a flat program, what is done deep: its arguments are the places of all arrays."""
+
+    deep: "Deep"
+    names: tuple[str, ...]
+    """Of the arguments, as the deep program knows them."""
+
+    def jobs(self, where: Callable[[Buffer], Where]) -> list[Call | Lists]:
+        """The jobs of the deep program, with its arrays where the flat one has them."""
+        places = dict(zip(self.names, self.arguments, strict=True))
+
+        def moved(call: Call) -> Call:
+            def here(buffer: Buffer) -> Where:
+                at = call.where(buffer)
+                place = places.get(at.name)
+                if not isinstance(place, Place):
+                    return at
+                outside = where(place.buffer)
+                return replace(at, name=outside.name, offset=outside.offset + place.offset + at.offset)
+
+            return replace(call, where=here)
+
+        return [
+            moved(job)
+            if isinstance(job, Call)
+            else replace(job, calls={count: [moved(call) for call in calls] for count, calls in job.calls.items()})
+            for job in self.deep.jobs
+        ]
 
 
 def packed(launches: Sequence[Launch], without: Iterable[int]) -> tuple[dict[int, int], int]:
@@ -166,10 +199,11 @@ def _per_example(launches: Sequence[Launch]) -> frozenset[int]:
 
 def deep(recordings: Sequence[Recorded], examples: int, share: int) -> Planned:
     """All launches for a few examples before the next few: the recordings are for the numbers of these that occur."""
-    return _Deep(recordings, examples, share).planned()
+    lists = Deep(recordings, examples, share)
+    return Planned(Program(lists.jobs), lists.arrays, lists.results, lists.jobs)
 
 
-class _Deep:
+class Deep:
     """The recordings of one network; the first one is for ``together`` examples, the others for what is left over."""
 
     def __init__(self, recordings: Sequence[Recorded], examples: int, share: int):
@@ -182,9 +216,10 @@ class _Deep:
         first = self.orders[0]
         if any(len(other.deep) != len(first.deep) for other in self.orders):
             raise NotRecordedError("stages that differ with the number of examples")
+        self.results = self._results()
+        self.jobs = self._jobs()
 
-    def planned(self) -> Planned:
-        results = self._results()
+    def _jobs(self) -> list[Call | Lists]:
         jobs: list[Call | Lists] = []
         for stage in range(len(self.orders[0].deep)):
             for number, orders in enumerate(self.orders):
@@ -197,7 +232,7 @@ class _Deep:
                     calls[recorded.examples] = self._list(number, orders.deep[stage])
             if calls:
                 jobs.append(Lists(calls, self.examples, self.share, self.recordings[0].examples))
-        return Planned(Program(jobs, self.slices), self.arrays, results, jobs)
+        return jobs
 
     def _results(self) -> dict[str, Result]:
         """Results of examples lie one behind the other; of those of the batch, the first recording's count."""
@@ -237,7 +272,7 @@ class _Deep:
             for buffer in made:
                 self.places[number][buffer.address] = self._new(":shared", buffer.size)
             self.known[key] = [self.places[number][buffer.address] for buffer in launch.writes]
-            calls.append(Call(launch, self._where(number)))
+            calls.append(Call(launch, self._where(number), slices=self.slices))
         return calls
 
     def _key(self, number: int, launch: Launch) -> Any:
@@ -291,7 +326,7 @@ class _Deep:
         """The calls of a stage; what passes between them lies in the worker's memory."""
         inside, size = packed(launches, self.places[number])
         self.places[number] |= {address: Where("", offset) for address, offset in inside.items()}
-        return [Call(launch, self._where(number), size) for launch in launches]
+        return [Call(launch, self._where(number), size, self.slices) for launch in launches]
 
     def _where(self, number: int) -> Any:
         places, examples = dict(self.places[number]), self.recordings[number].examples

@@ -201,7 +201,8 @@ def performer(
     calls = helpers and work >= WAKING
 
     def perform(*addresses: int) -> None:
-        team, memory = _team, arena.scratch(begin + inside).address
+        team, block = _team, arena.scratch(begin + inside)
+        memory = block.address
         if calls:
             team.call(helpers)
         posts = len(team.posts)
