@@ -227,11 +227,9 @@ def _tail(z: Value, high: Value, low: Value, factor: float) -> tuple[Value, Valu
     z^2 / 2 is (high + low) times the factor, which is a power of 2.
     """
     f, this = z.function, FORMATS[z.type.kind]
-    over, rest, slope = (
-        table[z.type.kind] for table in (coefficients.TAIL, coefficients.TAIL_REST, coefficients.TAIL_SLOPE)
-    )
-    q = polynomial(z, over)
-    ratio = q / f.fma(slope * z, q, polynomial(z, rest))
+    kind = z.type.kind
+    q = polynomial(z, coefficients.TAIL[kind])
+    ratio = q / f.fma(coefficients.TAIL_SLOPE[kind] * z, q, polynomial(z, coefficients.TAIL_REST[kind]))
     shifted = f.fma(high + low, -factor / math.log(2), this.shifter)
     n = shifted - this.shifter
     r = f.fma(low, -factor, f.fma(n, -this.log2_low, f.fma(n, -this.log2_high, -factor * high)))
