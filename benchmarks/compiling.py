@@ -59,7 +59,7 @@ def subject(name):
 def child(name):
     """Call it twice, and print what the first call took longer."""
     import faltung as ft
-    from faltung.engine.compile import counters
+    from faltung.engine.host.compile import counters
 
     ft.Chain(ft.Crop(1)).on((4, 1)).on_executor("native").predict({}, np.zeros((1, 4, 1), np.float32))
     run, times = subject(name), []

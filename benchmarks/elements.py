@@ -27,8 +27,8 @@ import torch.nn.functional as F  # noqa: N812 -- its usual name
 
 import faltung as ft
 from faltung.elements.element import Run
-from faltung.engine import arena, workers
-from faltung.engine.elementwise import code, elementwise, launch
+from faltung.engine.host import arena, workers
+from faltung.engine.kernels.elementwise import code, elementwise, launch
 from faltung.engine.lower import lowerings
 
 SIZES = {"L2": (2, 32, 32, 32), "L3": (16, 32, 32, 64), "memory": (28, 64, 64, 64)}

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from kernels import PRODUCTS, SHAPES, Layer
 
-from faltung.engine import workers
-from faltung.engine.elementwise import code
-from faltung.engine.machine import host
-from faltung.engine.speed import SUMS, TASKS, multiply_adds
+from faltung.engine.host import workers
+from faltung.engine.host.machine import host
+from faltung.engine.kernels.elementwise import code
+from faltung.engine.kernels.speed import SUMS, TASKS, multiply_adds
 
 ROUNDS, LEAST, WANTED = 9, 0.01, 0.93
 

@@ -44,7 +44,7 @@ def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture(params=[True, False], ids=["guard behind", "guard before"])
 def end(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """The outputs of kernels lie directly before memory that nobody may touch, or behind it, and are full of NaN."""
-    from faltung.engine import arena
+    from faltung.engine.host import arena
     from guard import guarded
 
     monkeypatch.setattr(arena, "empty", lambda shape, dtype: guarded(shape, dtype, request.param))

@@ -6,9 +6,9 @@ instruction. They work by luck, slowly, and not on every system.
 
 import struct
 
-from faltung.engine.compile import object_code, source
-from faltung.engine.language import Function
-from faltung.engine.machine import Machine
+from faltung.engine.host.compile import object_code, source
+from faltung.engine.host.machine import Machine
+from faltung.engine.loops.language import Function
 
 LINKERS_OWN = {"_GLOBAL_OFFSET_TABLE_"}
 

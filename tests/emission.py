@@ -13,7 +13,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import pytest
 
-from faltung.engine import compile, machine
+from faltung.engine.host import compile, machine
 from faltung.errors import SettingError
 
 Emitted = list[tuple[str, bytes]]

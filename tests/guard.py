@@ -52,7 +52,7 @@ def copied(array: ArrayLike, end: bool = True) -> NDArray[Any]:
 
 def surround(patch: pytest.MonkeyPatch, end: bool) -> None:
     """From now on outputs, packed weights, sums and scratch of kernels lie between guards, to the byte, full of NaN."""
-    from faltung.engine import arena
+    from faltung.engine.host import arena
 
     def scratch(count: int) -> SimpleNamespace:
         memory = guarded(count, np.uint8, end)

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from faltung.engine import workers
-from faltung.engine.compile import compile
-from faltung.engine.language import I64, INDEX, Function, pointer
-from faltung.engine.machine import host
+from faltung.engine.host import workers
+from faltung.engine.host.compile import compile
+from faltung.engine.host.machine import host
+from faltung.engine.loops.language import I64, INDEX, Function, pointer
 
 LARGE = 1e12
 """Work that is worth any number of threads."""

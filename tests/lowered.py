@@ -9,10 +9,10 @@ import pytest
 
 from elf import library_calls
 from faltung.elements.element import Run
-from faltung.engine import compile as compiler
-from faltung.engine import elementwise
+from faltung.engine.host import compile as compiler
+from faltung.engine.host.machine import NEEDS, host
+from faltung.engine.kernels import elementwise
 from faltung.engine.lower import lowerings
-from faltung.engine.machine import NEEDS, host
 from faltung.errors import SettingError
 from guard import copied
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from faltung.engine import arena
-from faltung.engine.arena import LINE, Pool
+from faltung.engine.host import arena
+from faltung.engine.host.arena import LINE, Pool
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.int64, np.uint8, np.bool_])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from faltung.engine import cache
+from faltung.engine.host import cache
 
 posix = pytest.mark.skipif(os.name != "posix", reason="asks for POSIX permissions")
 KEY = cache.key("a kernel")
@@ -196,7 +196,7 @@ def test_clearing_removes_our_files_and_no_others(folder):
 
 
 WRITER = """
-from faltung.engine import cache
+from faltung.engine.host import cache
 for turn in range(200):
     key = cache.key(str(turn % 5))
     code = cache.get(key)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from commands import run
-from faltung.engine import cache
+from faltung.engine.host import cache
 
 
 @pytest.fixture(autouse=True)

@@ -70,15 +70,15 @@ def test_an_unknown_node_is_refused(capsys, model):
 
 
 def test_a_network_without_a_program_says_so(capsys, model, monkeypatch):
-    monkeypatch.setattr("faltung.engine.programs.plans.newest", lambda network: None)
+    monkeypatch.setattr("faltung.engine.networks.plans.newest", lambda network: None)
     outcome = run(capsys, "explain", model)
     assert outcome.code == 2
     assert "this network runs element by element" in outcome.err
 
 
 def test_what_is_explained_is_what_runs(capsys, model):
-    from faltung.engine.explain import rows
-    from faltung.engine.programs import plans
+    from faltung.engine.networks import plans
+    from faltung.engine.programs.explain import rows
     from faltung.exchange.modelfile import load_model
 
     network, params, _ = load_model(model)

@@ -12,9 +12,9 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from faltung.engine import cache, compile
-from faltung.engine.language import F32, F64, I32, I64, INDEX, Function, pointer
-from faltung.engine.machine import host
+from faltung.engine.host import cache, compile
+from faltung.engine.host.machine import host
+from faltung.engine.loops.language import F32, F64, I32, I64, INDEX, Function, pointer
 
 
 @pytest.fixture(autouse=True)
@@ -148,9 +148,9 @@ def test_a_call_of_a_function_that_is_not_given_is_refused():
 
 REFUSED = """
 import ctypes
-from faltung.engine.compile import compile
-from faltung.engine.language import F32, Function, pointer
-from faltung.engine.machine import host
+from faltung.engine.host.compile import compile
+from faltung.engine.loops.language import F32, Function, pointer
+from faltung.engine.host.machine import host
 from faltung.errors import EngineError
 if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0):  # from now on, no memory that was written may be executed
     raise SystemExit("skip")

@@ -7,7 +7,7 @@ import pytest
 
 from emission import made_for
 from faltung.elements import Affine, Conv, ConvTranspose
-from faltung.engine.machine import NEEDS
+from faltung.engine.host.machine import NEEDS
 from guard import surround
 from lowered import FLOATS, compare
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from faltung.elements import Affine, Conv
-from faltung.engine import launch
-from faltung.engine import machine as machines
-from faltung.engine.launch import Call
+from faltung.engine.host import machine as machines
+from faltung.engine.kernels import launch
+from faltung.engine.kernels.launch import Call
 from faltung.engine.lower.conv import convolution_of
 from faltung.engine.lower.convolution import Convolution
 from guard import surround

@@ -30,8 +30,9 @@ from faltung.elements import (
     Sum,
     Tanh,
 )
-from faltung.engine import explain, plan, programs
-from faltung.engine.machine import NEEDS
+from faltung.engine import networks as programs
+from faltung.engine.host.machine import NEEDS
+from faltung.engine.programs import explain, plan
 from faltung.models import find_recipe
 from faltung.network import Chain, Graph, Network, Node
 from sketches import assert_same, filled, random, sketches

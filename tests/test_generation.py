@@ -10,16 +10,18 @@ import pytest
 from differences import assert_close
 from elf import LINKERS_OWN, undefined
 from emission import for_arm, spills
-from faltung.engine import arena, dispatch, generator, interpreter
-from faltung.engine.columns import Columns, bfloat16, columns, product
-from faltung.engine.compile import assembly, compile, object_code, source
-from faltung.engine.effects import effects
-from faltung.engine.generation import generate
-from faltung.engine.generator import Generator
-from faltung.engine.language import F32, I32, I64, INDEX, Function, pointer
-from faltung.engine.layout import Layout, Sizes
-from faltung.engine.machine import AVX512, NEON, Machine, host
-from faltung.engine.printer import text
+from faltung.engine.host import arena, dispatch
+from faltung.engine.host.compile import assembly, compile, object_code, source
+from faltung.engine.host.machine import AVX512, NEON, Machine, host
+from faltung.engine.loops import interpreter
+from faltung.engine.loops.effects import effects
+from faltung.engine.loops.language import F32, I32, I64, INDEX, Function, pointer
+from faltung.engine.loops.printer import text
+from faltung.engine.stream import generator
+from faltung.engine.stream.columns import Columns, bfloat16, columns, product
+from faltung.engine.stream.generation import generate
+from faltung.engine.stream.generator import Generator
+from faltung.engine.stream.layout import Layout, Sizes
 from faltung.errors import EngineError
 from faltung.models.wavenet.stepwise import Stepwise
 from guard import copied, guarded, surround

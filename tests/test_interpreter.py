@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from faltung.engine.interpreter import run
-from faltung.engine.language import F32, F64, I32, I64, INDEX, Function, pointer
-from faltung.engine.operations import OPERATIONS, fused
+from faltung.engine.loops.interpreter import run
+from faltung.engine.loops.language import F32, F64, I32, I64, INDEX, Function, pointer
+from faltung.engine.loops.operations import OPERATIONS, fused
 from faltung.errors import EngineError
 
 

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from faltung.engine.compile import compile
-from faltung.engine.interpreter import run
-from faltung.engine.lanes import Part, blocks, copy, fill, parts
-from faltung.engine.language import F32, F64, I8, I32, INDEX, Function, Type, pointer
-from faltung.engine.machine import host
-from faltung.engine.printer import text
+from faltung.engine.host.compile import compile
+from faltung.engine.host.machine import host
+from faltung.engine.kernels.lanes import Part, blocks, copy, fill, parts
+from faltung.engine.loops.interpreter import run
+from faltung.engine.loops.language import F32, F64, I8, I32, INDEX, Function, Type, pointer
+from faltung.engine.loops.printer import text
 from guard import copied, guarded
 from lowered import machines
 

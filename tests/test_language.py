@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from faltung.engine.language import BOOL, F32, F64, I32, INDEX, Constant, Function, Type, pointer
-from faltung.engine.printer import text
-from faltung.engine.statements import Let, Loop
+from faltung.engine.loops.language import BOOL, F32, F64, I32, INDEX, Constant, Function, Type, pointer
+from faltung.engine.loops.printer import text
+from faltung.engine.loops.statements import Let, Loop
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_types_are_plain_values():
 
 
 def test_importing_the_package_does_not_load_the_compiler():
-    program = "import sys, faltung, faltung.engine.language; print('llvmlite' in sys.modules)"
+    program = "import sys, faltung, faltung.engine.loops.language; print('llvmlite' in sys.modules)"
     assert (
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
     )

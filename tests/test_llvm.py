@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elf import LINKERS_OWN, library_calls, undefined
-from faltung.engine.compile import assembly, compile, object_code, source
-from faltung.engine.interpreter import run
-from faltung.engine.language import F32, F64, I8, I32, I64, INDEX, Function, Type, Value, pointer
-from faltung.engine.machine import NEEDS, NEON, Machine, host
-from faltung.engine.operations import CONVERSIONS, OPERATIONS
-from faltung.engine.statements import Let
+from faltung.engine.host.compile import assembly, compile, object_code, source
+from faltung.engine.host.machine import NEEDS, NEON, Machine, host
+from faltung.engine.loops.interpreter import run
+from faltung.engine.loops.language import F32, F64, I8, I32, I64, INDEX, Function, Type, Value, pointer
+from faltung.engine.loops.operations import CONVERSIONS, OPERATIONS
+from faltung.engine.loops.statements import Let
 from faltung.errors import SettingError
 from guard import copied
 

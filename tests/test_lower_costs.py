@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faltung.elements import BinaryCrossEntropy, CrossEntropy, SquaredError
-from faltung.engine.elementwise import BLOCK
+from faltung.engine.kernels.elementwise import BLOCK
 from faltung.engine.lower.costs import LOWERINGS
 from faltung.errors import DataError, ShapeError
 from guard import copied

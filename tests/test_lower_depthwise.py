@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 
 from elf import library_calls
 from faltung.elements import Conv, ConvTranspose
-from faltung.engine import arena, boxes, compile, depthwise, interpreter, launch
-from faltung.engine.correlate import Rows
-from faltung.engine.language import F32, F64
-from faltung.engine.launch import Axis
+from faltung.engine.host import arena, compile
+from faltung.engine.host.machine import Machine, host
+from faltung.engine.kernels import boxes, depthwise, launch
+from faltung.engine.kernels.correlate import Rows
+from faltung.engine.kernels.launch import Axis
+from faltung.engine.loops import interpreter
+from faltung.engine.loops.language import F32, F64
 from faltung.engine.lower import conv as lower_conv
 from faltung.engine.lower import convolution
 from faltung.engine.lower.conv import LOWERINGS
-from faltung.engine.machine import Machine, host
 from guard import guarded
 from lowered import FLOATS, compare, machines
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from faltung.elements import Dropout
 from faltung.elements.element import Run
-from faltung.engine.elementwise import BLOCK
+from faltung.engine.kernels.elementwise import BLOCK
 from faltung.engine.lower.dropout import LOWERINGS
 from guard import copied
 from lowered import FLOATS

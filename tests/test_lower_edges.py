@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from faltung.elements import Crop, Pad
 from faltung.elements.element import example
-from faltung.engine import margins
-from faltung.engine.compile import counters
+from faltung.engine.host.compile import counters
+from faltung.engine.kernels import margins
 from faltung.engine.lower import edges
 from faltung.errors import ShapeError
 from guard import copied

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faltung.elements import Gate, Offset
-from faltung.engine.elementwise import BLOCK
+from faltung.engine.kernels.elementwise import BLOCK
 from faltung.engine.lower.gate import LOWERINGS
 from faltung.errors import ShapeError
 from lowered import FLOATS, compare

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from faltung.elements import BatchNorm, LayerNorm
 from faltung.elements.element import Run, example
-from faltung.engine.channels import PERIODS, SLICES, period, period_of, slice_of
-from faltung.engine.elementwise import BLOCK
+from faltung.engine.host.recording import recording
+from faltung.engine.kernels.channels import PERIODS, SLICES, period, period_of, slice_of
+from faltung.engine.kernels.elementwise import BLOCK
 from faltung.engine.lower.normalisation import LOWERINGS
-from faltung.engine.recording import recording
 from faltung.errors import ShapeError
 from lowered import FLOATS, compare
 

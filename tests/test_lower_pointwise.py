@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faltung.elements import ELU, GELU, LeakyReLU, Pointwise, ReLU, Sigmoid, SiLU, Softplus, Tanh
-from faltung.engine.compile import counters
-from faltung.engine.elementwise import BLOCK
-from faltung.engine.language import F32, F64, Constant, Function, Value, pointer
+from faltung.engine.host.compile import counters
+from faltung.engine.kernels.elementwise import BLOCK
+from faltung.engine.loops.language import F32, F64, Constant, Function, Value, pointer
+from faltung.engine.loops.statements import Let
 from faltung.engine.lower.formula import FUNCTIONS, translate
 from faltung.engine.lower.pointwise import LOWERINGS, error, forward
-from faltung.engine.statements import Let
 from faltung.formula import Formula
 from faltung.formula.functions import FUNCTIONS as KNOWN
 from faltung.formula.tree import Name, Node

@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 
 from faltung.elements import AdaptivePool, GlobalPool, LpPool, MaxPool, MeanPool, Pool
 from faltung.elements.element import example
-from faltung.engine import bands
-from faltung.engine import pool as kernels
-from faltung.engine.aggregates import Max
-from faltung.engine.compile import counters
-from faltung.engine.gather import gather
-from faltung.engine.interpreter import run as interpret
-from faltung.engine.language import F32, I8
+from faltung.engine.host.compile import counters
+from faltung.engine.host.machine import AVX512
+from faltung.engine.kernels import bands
+from faltung.engine.kernels import pool as kernels
+from faltung.engine.kernels.aggregates import Max
+from faltung.engine.kernels.gather import gather
+from faltung.engine.kernels.regions import Axis, Regions
+from faltung.engine.loops.interpreter import run as interpret
+from faltung.engine.loops.language import F32, I8
 from faltung.engine.lower import pooling
 from faltung.engine.lower.pooling import LOWERINGS
-from faltung.engine.machine import AVX512
-from faltung.engine.regions import Axis, Regions
 from faltung.errors import ShapeError
 from faltung.geometry import Window
 from guard import copied

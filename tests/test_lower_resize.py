@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from faltung.elements import Resize
 from faltung.elements.element import example
 from faltung.elements.resize import ALIGNMENTS
-from faltung.engine import interpolate
-from faltung.engine.compile import counters
+from faltung.engine.host.compile import counters
+from faltung.engine.host.machine import host
+from faltung.engine.kernels import interpolate
 from faltung.engine.lower import resize
-from faltung.engine.machine import host
 from faltung.errors import ShapeError
 from guard import copied, guarded
 from lowered import FLOATS

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faltung.elements import LogSoftmax, Softmax
-from faltung.engine.elementwise import BLOCK
+from faltung.engine.kernels.elementwise import BLOCK
 from faltung.engine.lower.softmax import LOWERINGS
 from faltung.errors import ShapeError
 from lowered import FLOATS, compare

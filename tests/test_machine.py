@@ -8,7 +8,7 @@ import sys
 import llvmlite.binding as llvm
 import pytest
 
-from faltung.engine.machine import AVX2, AVX512, MACHINES, NEEDS, NEON, PLAIN, host
+from faltung.engine.host.machine import AVX2, AVX512, MACHINES, NEEDS, NEON, PLAIN, host
 from faltung.errors import SettingError
 
 
@@ -42,7 +42,7 @@ def test_an_unknown_machine_is_refused():
 
 
 def test_the_environment_chooses():
-    program = "from faltung.engine.machine import host; print(host().name)"
+    program = "from faltung.engine.host.machine import host; print(host().name)"
     environment = {**os.environ, "FALTUNG_MACHINE": "plain"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "plain\n"

@@ -13,11 +13,11 @@ import pytest
 
 from elf import library_calls
 from faltung import special
-from faltung.engine import coefficients, mathematics, trigonometry
-from faltung.engine.compile import compile
-from faltung.engine.interpreter import run
-from faltung.engine.language import F32, F64, INDEX, Function, Type, Value, pointer
-from faltung.engine.machine import host
+from faltung.engine.host.compile import compile
+from faltung.engine.host.machine import host
+from faltung.engine.kernels import coefficients, mathematics, trigonometry
+from faltung.engine.loops.interpreter import run
+from faltung.engine.loops.language import F32, F64, INDEX, Function, Type, Value, pointer
 from lowered import machines
 
 mp.mp.dps = 40

@@ -6,11 +6,11 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from faltung.engine import modes, workers
-from faltung.engine.compile import compile
-from faltung.engine.language import F32, F64, INDEX, Function, pointer
-from faltung.engine.machine import host
-from faltung.engine.modes import flushed
+from faltung.engine.host import modes, workers
+from faltung.engine.host.compile import compile
+from faltung.engine.host.machine import host
+from faltung.engine.host.modes import flushed
+from faltung.engine.loops.language import F32, F64, INDEX, Function, pointer
 
 pytestmark = pytest.mark.skipif(modes.text() == modes.OTHER, reason="this processor's mode stays as it is")
 

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from elf import library_calls
 from faltung.elements.products import correlate, correlate_error
-from faltung.engine import compile, narrow, workers
-from faltung.engine import correlate as correlating
-from faltung.engine.language import F32, F64, Function
-from faltung.engine.launch import Axis, Steps, Taps
-from faltung.engine.machine import AVX512, NEEDS, host
+from faltung.engine.host import compile, workers
+from faltung.engine.host.machine import AVX512, NEEDS, host
+from faltung.engine.kernels import correlate as correlating
+from faltung.engine.kernels import narrow
+from faltung.engine.kernels.launch import Axis, Steps, Taps
+from faltung.engine.loops.language import F32, F64, Function
 from faltung.errors import SettingError
 from faltung.geometry import Window
 from guard import copied, guarded

@@ -38,8 +38,8 @@ from faltung.elements import (
     Sum,
     Tanh,
 )
-from faltung.engine import workers
-from faltung.engine.compile import counters
+from faltung.engine.host import workers
+from faltung.engine.host.compile import counters
 from faltung.errors import SettingError, ShapeError
 from faltung.models.recipes import allconv, lenet5, ufldl
 from faltung.network import Backward, Chain, Composite, Graph, Network, Node
@@ -471,7 +471,7 @@ print(*(warning.message for warning in caught), sep="|")
 """
 REFUSED = """
 from faltung.errors import EngineError
-import faltung.engine.compile as compile
+import faltung.engine.host.compile as compile
 def refuse(*_):
     raise EngineError("the system refuses memory for machine code")
 compile._check_executable_memory = refuse

@@ -29,10 +29,12 @@ from faltung.elements import (
     Sum,
     Tanh,
 )
-from faltung.engine import arena, plan, programs, stages
-from faltung.engine.compile import counters
-from faltung.engine.kernels import Kernels
-from faltung.engine.recording import recording
+from faltung.engine import networks as programs
+from faltung.engine.elements import Kernels
+from faltung.engine.host import arena
+from faltung.engine.host.compile import counters
+from faltung.engine.host.recording import recording
+from faltung.engine.programs import plan, stages
 from faltung.models import find_recipe
 from faltung.network import Chain, Graph, Network, Node
 from faltung.network.layerwise import Layerwise
@@ -211,7 +213,7 @@ def test_no_code_is_compiled_for_a_new_batch():
 
 
 def test_a_thousand_steps_of_alternating_sizes_do_not_grow_memory():
-    from faltung.engine import arena
+    from faltung.engine.host import arena
 
     network = small()
     params = network.initial(0)
@@ -278,7 +280,8 @@ for network in works.values():
 
 
 def test_a_program_keeps_all_machine_code_that_it_calls():
-    from faltung.engine import compile, elementwise, launch, perform
+    from faltung.engine.host import compile, perform
+    from faltung.engine.kernels import elementwise, launch
 
     network = small()
     params, x = network.initial(0), random(9, 6, 7, 3).astype(np.float32)

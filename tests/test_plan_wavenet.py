@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from faltung.elements import CrossEntropy
-from faltung.engine import programs
+from faltung.engine import networks as programs
 from faltung.models.wavenet import network
 from faltung.network import Network
 from wavenets import KINDS, arrays

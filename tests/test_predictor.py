@@ -24,8 +24,8 @@ from faltung.elements import (
     Sum,
     Tanh,
 )
-from faltung.engine import plan, stages
-from faltung.engine.arena import pool
+from faltung.engine.host.arena import pool
+from faltung.engine.programs import plan, stages
 from faltung.errors import DataError, NetworkError, SettingError, ShapeError
 from faltung.model import Model
 from faltung.models import find_recipe

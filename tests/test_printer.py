@@ -2,8 +2,8 @@
 
 import pytest
 
-from faltung.engine.language import BOOL, F32, I32, INDEX, Function, pointer
-from faltung.engine.printer import line, text
+from faltung.engine.loops.language import BOOL, F32, I32, INDEX, Function, pointer
+from faltung.engine.loops.printer import line, text
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from faltung.elements import Conv, ReLU
-from faltung.engine import arena, workers
-from faltung.engine.effects import effects
-from faltung.engine.elementwise import code, elementwise
-from faltung.engine.language import F32, INDEX, Function, pointer
+from faltung.engine.host import arena, workers
+from faltung.engine.host.recording import Later, NotRecordedError, Place, constant, recording
+from faltung.engine.kernels.elementwise import code, elementwise
+from faltung.engine.loops.effects import effects
+from faltung.engine.loops.language import F32, INDEX, Function, pointer
 from faltung.engine.lower.conv import conv_forward, conv_gradient
 from faltung.engine.lower.pointwise import forward
-from faltung.engine.recording import Later, NotRecordedError, Place, constant, recording
 
 
 def doubled(kind):

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faltung.elements import Affine, Conv, CrossEntropy, Dropout, Gate, SquaredError
-from faltung.engine import plan, programs, remake
+from faltung.engine import networks as programs
+from faltung.engine.programs import plan, remake
 from faltung.network import Chain, Network
 from sketches import assert_same, filled, random, sketches
 

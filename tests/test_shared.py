@@ -8,13 +8,13 @@ import pytest
 
 from emission import made_for, spills
 from faltung.elements import Conv
-from faltung.engine import correlate, gradient
-from faltung.engine.compile import assembly
-from faltung.engine.correlate import Rows
-from faltung.engine.language import F32, F64, Type
+from faltung.engine.host.compile import assembly
+from faltung.engine.host.machine import AVX2, AVX512, NEEDS, NEON, Machine, host
+from faltung.engine.kernels import correlate, gradient
+from faltung.engine.kernels.correlate import Rows
+from faltung.engine.kernels.shared import sharing
+from faltung.engine.loops.language import F32, F64, Type
 from faltung.engine.lower.conv import LOWERINGS
-from faltung.engine.machine import AVX2, AVX512, NEEDS, NEON, Machine, host
-from faltung.engine.shared import sharing
 from faltung.errors import SettingError
 from lowered import compare
 

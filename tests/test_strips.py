@@ -9,10 +9,11 @@ import pytest
 import faltung as ft
 from faltung.elements import Affine, Conv, CrossEntropy, Gate, GlobalPool, MaxPool, ReLU, SquaredError, Sum, Tanh
 from faltung.elements.element import Run
-from faltung.engine import programs, strips
-from faltung.engine.machine import host
-from faltung.engine.program import Lists
-from faltung.engine.remake import needed
+from faltung.engine import networks as programs
+from faltung.engine import strips
+from faltung.engine.host.machine import host
+from faltung.engine.programs.program import Lists
+from faltung.engine.programs.remake import needed
 from faltung.models.wavenet import network
 from faltung.network import Chain, Graph, Network, Node
 from wavenets import KINDS, arrays

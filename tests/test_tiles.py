@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from emission import for_arm, spills
-from faltung.engine import correlate, gradient
-from faltung.engine.compile import assembly
-from faltung.engine.correlate import Rows
-from faltung.engine.language import F32, F64, Type
-from faltung.engine.llvm import module as source
-from faltung.engine.machine import NEON, Machine, host
+from faltung.engine.host.compile import assembly
+from faltung.engine.host.llvm import module as source
+from faltung.engine.host.machine import NEON, Machine, host
+from faltung.engine.kernels import correlate, gradient
+from faltung.engine.kernels.correlate import Rows
+from faltung.engine.loops.language import F32, F64, Type
 from faltung.errors import SettingError
 
 

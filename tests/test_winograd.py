@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 import faltung as ft
 from elf import library_calls
 from faltung.elements.products import correlate
-from faltung.engine import winograd, workers
-from faltung.engine.language import F32, F64
-from faltung.engine.launch import Axis, Steps, Taps
+from faltung.engine.host import workers
+from faltung.engine.host.machine import AVX512, NEEDS, host
+from faltung.engine.host.recording import recording
+from faltung.engine.kernels import winograd
+from faltung.engine.kernels.launch import Axis, Steps, Taps
+from faltung.engine.loops.language import F32, F64
 from faltung.engine.lower.conv import convolution_of
-from faltung.engine.machine import AVX512, NEEDS, host
-from faltung.engine.recording import recording
 from faltung.errors import SettingError
 from faltung.geometry import Window
 from guard import copied, guarded

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from faltung.engine import arena, dispatch, processors, workers
-from faltung.engine.compile import compile
-from faltung.engine.dispatch import kernel
-from faltung.engine.language import F32, F64, I32, I64, INDEX, Function, pointer
-from faltung.engine.machine import host
+from faltung.engine.host import arena, dispatch, processors, workers
+from faltung.engine.host.compile import compile
+from faltung.engine.host.dispatch import kernel
+from faltung.engine.host.machine import host
+from faltung.engine.loops.language import F32, F64, I32, I64, INDEX, Function, pointer
 from faltung.errors import SettingError
 from launching import LARGE, counting, scribbled
 
@@ -385,4 +385,4 @@ def test_as_many_processors_are_used_as_are_allowed_and_paid_for(quota, expected
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
 def test_a_process_that_may_run_on_one_processor_works_alone():
     code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
-    assert run_python(f"{code} from faltung.engine.workers import count; print(count())") == "1\n"
+    assert run_python(f"{code} from faltung.engine.host.workers import count; print(count())") == "1\n"

@@ -1,6 +1,6 @@
-"""Find the polynomials of ``faltung.engine.mathematics``, and write them down.
+"""Find the polynomials of ``faltung.engine.kernels.mathematics``, and write them down.
 
-    python tools/fit_polynomials.py src/faltung/engine/coefficients.py
+    python tools/fit_polynomials.py src/faltung/engine/kernels/coefficients.py
 
 A polynomial (or a quotient of two) interpolates its function at the Chebyshev nodes of an interval, which comes within
 a small factor of the best possible one. Its degree is the smallest whose error, coefficients rounded to float32 or
@@ -25,7 +25,7 @@ Function = Callable[[Any], Any]
 Problem = tuple[Function, Any, Any, Function]
 """A function, its interval, and the share of an error of the polynomial in the result."""
 
-TARGET = Path(__file__).resolve().parent.parent / "src/faltung/engine/coefficients.py"
+TARGET = Path(__file__).resolve().parent.parent / "src/faltung/engine/kernels/coefficients.py"
 HEADER = '"""Coefficients of the polynomials of ``mathematics``, constant first; by ``tools/fit_polynomials.py``."""\n'
 
 

@@ -81,7 +81,7 @@ def peak():
 def compilations(side, trained):
     """How many programs this process has compiled or loaded, as far as the side counts them."""
     if side == "faltung":
-        from faltung.engine.compile import counters
+        from faltung.engine.host.compile import counters
 
         return counters.compiled + counters.loaded
     if side == "jax":

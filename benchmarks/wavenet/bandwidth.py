@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from faltung.engine.arena import address, empty
-from faltung.engine.compile import compile
-from faltung.engine.language import F32, INDEX, Function, pointer
-from faltung.engine.machine import host
+from faltung.engine.host.arena import address, empty
+from faltung.engine.host.compile import compile
+from faltung.engine.host.machine import host
+from faltung.engine.loops.language import F32, INDEX, Function, pointer
 
 SUMS = 16
 TIMES = 20

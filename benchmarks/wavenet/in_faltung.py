@@ -4,7 +4,7 @@ import numpy as np
 
 import faltung as ft
 from faltung.elements.element import Run
-from faltung.engine.generator import Generator
+from faltung.engine.stream.generator import Generator
 from faltung.models.wavenet import Settings, WaveNet, expected
 from faltung.models.wavenet import network as composed
 from faltung.models.wavenet.weights import stacked

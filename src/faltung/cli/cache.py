@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from faltung.engine import cache
+from faltung.engine.host import cache
 from faltung.errors import FileError
 
 ANOTHER = "name another folder in FALTUNG_CACHE"

@@ -8,15 +8,15 @@ import numpy as np
 from faltung.cli.inputs import random_inputs
 from faltung.elements.costs import CrossEntropy, SquaredError
 from faltung.elements.element import Params, Shape
-from faltung.engine.kernels import compiled
+from faltung.engine.elements import compiled
 from faltung.errors import NetworkError, SettingError
 from faltung.exchange.modelfile import load_model
 from faltung.network import Network
 from faltung.text import aligned
 
 if TYPE_CHECKING:
-    from faltung.engine.explain import Row
-    from faltung.engine.stages import Planned
+    from faltung.engine.programs.explain import Row
+    from faltung.engine.programs.stages import Planned
 
 HEADER = ("job", "node", "kernel", "examples", "tasks", "operations", "KB", "predicted us", "measured us", "% of peak")
 
@@ -25,7 +25,7 @@ def explain(model: Path, size: tuple[int, ...] | None, batch: int, predicting: b
     """Print the plan of backpropagation, or of a prediction; or the loops of one node."""
     if not compiled()[1]:
         raise NetworkError("there is no compiled code here, so nothing to explain", way_out="see the warning above")
-    from faltung.engine.explain import listing, nodes, rows, summary
+    from faltung.engine.programs.explain import listing, nodes, rows, summary
 
     network, params, _ = load_model(model)
     planned = _planned(network.on_executor("native"), params, size, batch, predicting)
@@ -62,7 +62,7 @@ def _microseconds(seconds: float) -> str:
 
 def _planned(network: Network, params: Params, size: tuple[int, ...] | None, batch: int, predicting: bool) -> "Planned":
     """The plan for inputs of random numbers, with a cost that fits the output."""
-    from faltung.engine.programs import plans
+    from faltung.engine.networks import plans
 
     sizes = {name: _sizes(name, shape, size) for name, shape in network.inputs.items()}
     x = random_inputs(network, sizes, batch, np.random.default_rng(0))

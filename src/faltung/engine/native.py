@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from faltung.elements.element import Array, Params, Run
-from faltung.engine.kernels import Kernels, compiled
+from faltung.engine.elements import Kernels, compiled
 from faltung.network.executors import Arrays, Backward, Goals, Optimiser, Prepare, Slots, Trained
 from faltung.network.layerwise import Layerwise
 
@@ -65,8 +65,8 @@ class Native(Layerwise):
 
 
 def programs() -> Any:
-    """``faltung.engine.programs``, which is loaded, with LLVM, when the first network runs."""
-    from faltung.engine import programs
+    """``faltung.engine.networks``, which is loaded, with LLVM, when the first network runs."""
+    from faltung.engine import networks as programs
 
     return programs
 

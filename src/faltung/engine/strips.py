@@ -20,10 +20,10 @@ from faltung.elements.costs import Cost, CrossEntropy
 from faltung.elements.element import Array, Parameter, Run
 from faltung.elements.gate import Gate
 from faltung.elements.joins import Product, Sum
-from faltung.engine.machine import host
-from faltung.engine.plan import SLICES, Task, recordings
-from faltung.engine.recording import Recorder
-from faltung.engine.stages import Deep, Strips, order
+from faltung.engine.host.machine import host
+from faltung.engine.host.recording import Recorder
+from faltung.engine.programs.plan import SLICES, Task, recordings
+from faltung.engine.programs.stages import Deep, Strips, order
 from faltung.errors import node
 from faltung.network import Network
 from faltung.network.executors import Arrays

@@ -13,8 +13,8 @@ from faltung.elements.affine import Affine
 from faltung.elements.conv import Conv
 from faltung.elements.conv_transpose import ConvTranspose
 from faltung.elements.element import Array, Params, Run
+from faltung.engine.host.machine import Machine, host
 from faltung.engine.lower.convolution import KINDS, Convolution, total
-from faltung.engine.machine import Machine, host
 from faltung.geometry import Window
 
 

@@ -18,14 +18,15 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from faltung.elements.element import Array
-from faltung.engine import arena, elementwise, narrow, winograd
-from faltung.engine.correlate import Rows
-from faltung.engine.elementwise import KINDS
-from faltung.engine.lanes import fill
-from faltung.engine.language import INDEX, Function, Type, pointer
-from faltung.engine.launch import Axis, Call, Place, Steps, Taps, gradient
-from faltung.engine.machine import Machine, host
-from faltung.engine.recording import constant, settled, sliced
+from faltung.engine.host import arena
+from faltung.engine.host.machine import Machine, host
+from faltung.engine.host.recording import constant, settled, sliced
+from faltung.engine.kernels import elementwise, narrow, winograd
+from faltung.engine.kernels.correlate import Rows
+from faltung.engine.kernels.elementwise import KINDS
+from faltung.engine.kernels.lanes import fill
+from faltung.engine.kernels.launch import Axis, Call, Place, Steps, Taps, gradient
+from faltung.engine.loops.language import INDEX, Function, Type, pointer
 from faltung.geometry import Window
 
 ACROSS = (16, 8, 40)

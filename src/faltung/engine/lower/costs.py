@@ -19,13 +19,14 @@ import numpy as np
 
 from faltung.elements.costs import BinaryCrossEntropy, Cost, CrossEntropy, SquaredError
 from faltung.elements.element import Array
-from faltung.engine import arena, rows, workers
-from faltung.engine.channels import narrow, wide
-from faltung.engine.elementwise import BLOCK, COST, TASK, Visit, code, sweep, vectors
-from faltung.engine.language import F64, I64, INDEX, Function, Type, Value, pointer
-from faltung.engine.mathematics import decay, log, log1p, sigmoid
-from faltung.engine.recording import constant
-from faltung.engine.rows import each_band, largest, row_kernel, row_length, summed
+from faltung.engine.host import arena, workers
+from faltung.engine.host.recording import constant
+from faltung.engine.kernels import rows
+from faltung.engine.kernels.channels import narrow, wide
+from faltung.engine.kernels.elementwise import BLOCK, COST, TASK, Visit, code, sweep, vectors
+from faltung.engine.kernels.mathematics import decay, log, log1p, sigmoid
+from faltung.engine.kernels.rows import each_band, largest, row_kernel, row_length, summed
+from faltung.engine.loops.language import F64, I64, INDEX, Function, Type, Value, pointer
 
 GIVEN = {"weights": pointer(F64), "step": INDEX, "factor": F64}
 """The weight of each term, with the step from one to the next, 0 if there is one for all; and 1 / total."""

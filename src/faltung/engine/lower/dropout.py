@@ -18,12 +18,12 @@ import numpy as np
 
 from faltung.elements.dropout import Dropout
 from faltung.elements.element import Array, Params, Run
-from faltung.engine import arena, workers
-from faltung.engine.elementwise import BLOCK, COST, TASK, code, launch, sweep
-from faltung.engine.language import I64, INDEX, Function, Type, Value, pointer
+from faltung.engine.host import arena, workers
+from faltung.engine.host.machine import host
+from faltung.engine.kernels.elementwise import BLOCK, COST, TASK, code, launch, sweep
+from faltung.engine.loops.language import I64, INDEX, Function, Type, Value, pointer
 from faltung.engine.lower.joins import joined
 from faltung.engine.lower.pointwise import no_gradient
-from faltung.engine.machine import host
 from faltung.randomness import KEY_STEPS, MULTIPLIERS
 
 LOW = 0xFFFFFFFF

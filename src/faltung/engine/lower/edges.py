@@ -16,13 +16,13 @@ import numpy as np
 
 from faltung.elements.edges import Crop, Ends, Pad, ends
 from faltung.elements.element import Array, Params, Run
-from faltung.engine import arena, workers
-from faltung.engine.elementwise import COST, code
-from faltung.engine.interpolate import Along, Matrix
+from faltung.engine.host import arena, workers
+from faltung.engine.host.machine import Machine, host
+from faltung.engine.kernels.elementwise import COST, code
+from faltung.engine.kernels.interpolate import Along, Matrix
+from faltung.engine.kernels.margins import Margins, numbers, surround
 from faltung.engine.lower.pointwise import no_gradient
 from faltung.engine.lower.resize import Interpolated
-from faltung.engine.machine import Machine, host
-from faltung.engine.margins import Margins, numbers, surround
 
 
 class Surrounded:

@@ -8,12 +8,13 @@ import numpy as np
 
 from faltung.elements.element import Array, Params, Run
 from faltung.elements.embedding import Embedding
-from faltung.engine import arena, rows, workers
-from faltung.engine.elementwise import COST, TASK, code, vectors
-from faltung.engine.lanes import copy, fill
-from faltung.engine.language import I64, INDEX, Function, Type, Value, pointer
-from faltung.engine.recording import Fresh, sliced
-from faltung.engine.slices import add_slices
+from faltung.engine.host import arena, workers
+from faltung.engine.host.recording import Fresh, sliced
+from faltung.engine.kernels import rows
+from faltung.engine.kernels.elementwise import COST, TASK, code, vectors
+from faltung.engine.kernels.lanes import copy, fill
+from faltung.engine.kernels.slices import add_slices
+from faltung.engine.loops.language import I64, INDEX, Function, Type, Value, pointer
 
 RANGES = 8
 """In so many parts the rows of dw are divided; each costs a look at all indices."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from faltung.engine import mathematics, trigonometry
-from faltung.engine.language import Function, Type, Value
+from faltung.engine.kernels import mathematics, trigonometry
+from faltung.engine.loops.language import Function, Type, Value
 from faltung.formula.evaluate import evaluate
 from faltung.formula.functions import CONSTANTS
 from faltung.formula.tree import Apply, Name, Node, Number, Reduce

@@ -13,12 +13,13 @@ import numpy as np
 
 from faltung.elements.element import Array, Params, Run
 from faltung.elements.gate import Arrays, Gate, Offset
-from faltung.engine import arena, rows, workers
-from faltung.engine.elementwise import COST, TASK, code, vectors
-from faltung.engine.language import INDEX, Function, Type, Value, pointer
+from faltung.engine.host import arena, workers
+from faltung.engine.host.machine import host
+from faltung.engine.kernels import rows
+from faltung.engine.kernels.elementwise import COST, TASK, code, vectors
+from faltung.engine.kernels.mathematics import sigmoid, tanh
+from faltung.engine.loops.language import INDEX, Function, Type, Value, pointer
 from faltung.engine.lower.pointwise import no_gradient
-from faltung.engine.machine import host
-from faltung.engine.mathematics import sigmoid, tanh
 
 BLOCK = 4
 """Vectors of channels that are summed in one pass over all positions."""

@@ -14,11 +14,12 @@ import numpy as np
 
 from faltung.elements.element import Array, Params, Run
 from faltung.elements.joins import Arrays, Concat, Product, Sum
-from faltung.engine import arena, rows
-from faltung.engine.elementwise import code, elementwise, launch, vectors
-from faltung.engine.language import INDEX, Function, Type, Value, pointer
+from faltung.engine.host import arena
+from faltung.engine.host.recording import constant
+from faltung.engine.kernels import rows
+from faltung.engine.kernels.elementwise import code, elementwise, launch, vectors
+from faltung.engine.loops.language import INDEX, Function, Type, Value, pointer
 from faltung.engine.lower.pointwise import no_gradient
-from faltung.engine.recording import constant
 
 MOST = 8
 """Inputs that one pass reads side by side."""

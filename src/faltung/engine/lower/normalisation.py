@@ -12,11 +12,12 @@ import numpy as np
 
 from faltung.elements.element import Array, Params, Run
 from faltung.elements.normalisation import BatchNorm, LayerNorm
-from faltung.engine import arena, layernorm, standardise, workers
-from faltung.engine.channels import SLICES, period_of, run_channelwise, run_sums, slice_of, width
-from faltung.engine.elementwise import COST, code
-from faltung.engine.recording import Fresh, Slices, sliced
-from faltung.engine.rows import launch
+from faltung.engine.host import arena, workers
+from faltung.engine.host.recording import Fresh, Slices, sliced
+from faltung.engine.kernels import layernorm, standardise
+from faltung.engine.kernels.channels import SLICES, period_of, run_channelwise, run_sums, slice_of, width
+from faltung.engine.kernels.elementwise import COST, code
+from faltung.engine.kernels.rows import launch
 
 Both = tuple[Array, dict[str, Array]]
 

@@ -25,11 +25,11 @@ from faltung.elements.activations import (
 )
 from faltung.elements.element import Array, Element, Params, Run
 from faltung.elements.pointwise import Pointwise
-from faltung.engine import arena
-from faltung.engine.elementwise import code, elementwise, launch
-from faltung.engine.language import Function, Type, Value
+from faltung.engine.host import arena
+from faltung.engine.kernels.elementwise import code, elementwise, launch
+from faltung.engine.kernels.mathematics import exp, expm1, normal, sigmoid, softplus, tanh
+from faltung.engine.loops.language import Function, Type, Value
 from faltung.engine.lower.formula import translate
-from faltung.engine.mathematics import exp, expm1, normal, sigmoid, softplus, tanh
 from faltung.formula import Formula
 from faltung.formula.tree import Name
 

@@ -21,17 +21,18 @@ from faltung.elements.adaptive import AdaptivePool, GlobalPool, regions
 from faltung.elements.element import Array, Params, Run
 from faltung.elements.pool import Pool
 from faltung.elements.pooling import LpPool, MaxPool, MeanPool, Pooling
-from faltung.engine import arena, gather, pool, whole, workers
-from faltung.engine.aggregates import Max, Mean, Norm
-from faltung.engine.bands import Places, numbers
-from faltung.engine.channels import period
-from faltung.engine.elementwise import COST, code
-from faltung.engine.language import I8, I32
+from faltung.engine.host import arena, workers
+from faltung.engine.host.machine import Machine, host
+from faltung.engine.kernels import gather, pool, whole
+from faltung.engine.kernels.aggregates import Max, Mean, Norm
+from faltung.engine.kernels.bands import Places, numbers
+from faltung.engine.kernels.channels import period
+from faltung.engine.kernels.elementwise import COST, code
+from faltung.engine.kernels.pool import Aggregate
+from faltung.engine.kernels.regions import Axis, Regions
+from faltung.engine.loops.language import I8, I32
 from faltung.engine.lower.pointwise import no_gradient
 from faltung.engine.lower.reductions import Aggregated
-from faltung.engine.machine import Machine, host
-from faltung.engine.pool import Aggregate
-from faltung.engine.regions import Axis, Regions
 from faltung.geometry import per_axis
 
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from faltung.engine.aggregates import first_largest, sums
-from faltung.engine.language import I32, Value
+from faltung.engine.kernels.aggregates import first_largest, sums
+from faltung.engine.kernels.pool import Aggregate
+from faltung.engine.kernels.regions import Region, number
+from faltung.engine.loops.language import I32, Value
 from faltung.engine.lower.formula import translate
-from faltung.engine.pool import Aggregate
-from faltung.engine.regions import Region, number
 from faltung.formula import Formula
 from faltung.formula.tree import Apply, Name, Node, Number, Reduce
 

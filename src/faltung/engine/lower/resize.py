@@ -18,15 +18,15 @@ import numpy as np
 
 from faltung.elements.element import Array, Params, Run
 from faltung.elements.resize import Resize, Taps
-from faltung.engine import arena, workers
-from faltung.engine.aggregates import Mean
-from faltung.engine.bands import Places
-from faltung.engine.elementwise import COST, code
-from faltung.engine.interpolate import Along, Matrix, interpolate, numbers
+from faltung.engine.host import arena, workers
+from faltung.engine.host.machine import Machine, host
+from faltung.engine.kernels.aggregates import Mean
+from faltung.engine.kernels.bands import Places
+from faltung.engine.kernels.elementwise import COST, code
+from faltung.engine.kernels.interpolate import Along, Matrix, interpolate, numbers
+from faltung.engine.kernels.regions import Axis, Regions
 from faltung.engine.lower.pointwise import no_gradient
 from faltung.engine.lower.pooling import Pooled
-from faltung.engine.machine import Machine, host
-from faltung.engine.regions import Axis, Regions
 from faltung.geometry import Window, per_axis
 
 Applied = Callable[[Array], Array]

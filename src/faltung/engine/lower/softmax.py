@@ -15,12 +15,12 @@ import numpy as np
 
 from faltung.elements.element import Array, Params, Run
 from faltung.elements.softmax import LogSoftmax, Softmax
-from faltung.engine import arena
-from faltung.engine.elementwise import code, vectors
-from faltung.engine.language import Function, Type, Value, pointer
+from faltung.engine.host import arena
+from faltung.engine.kernels.elementwise import code, vectors
+from faltung.engine.kernels.mathematics import decay, exp, log
+from faltung.engine.kernels.rows import each_band, each_row, largest, launch, row_kernel, row_length, summed
+from faltung.engine.loops.language import Function, Type, Value, pointer
 from faltung.engine.lower.pointwise import no_gradient
-from faltung.engine.mathematics import decay, exp, log
-from faltung.engine.rows import each_band, each_row, largest, launch, row_kernel, row_length, summed
 
 
 def softmax(kind: Type) -> Function:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from faltung.elements.element import Array
-from faltung.engine import arena, workers
-from faltung.engine.elementwise import BLOCK, COST, TASK, code, sweep
-from faltung.engine.language import INDEX, Function, Type, Value, pointer
+from faltung.engine.host import arena, workers
+from faltung.engine.kernels.elementwise import BLOCK, COST, TASK, code, sweep
+from faltung.engine.loops.language import INDEX, Function, Type, Value, pointer
 from faltung.engine.lower.formula import translate
 from faltung.formula.parse import parse
 from faltung.formula.tree import Name

@@ -182,10 +182,10 @@ def _stepper(executor: str | None, bfloat16: bool, workers: int = 1) -> Callable
     check_flag("generate", bfloat16=bfloat16)
     check_choice("generate", "workers", workers, (1, 2))
     if type(find(executor)) is not type(find("reference")):
-        from faltung.engine.kernels import compiled
+        from faltung.engine.elements import compiled
 
         if compiled()[1]:
-            from faltung.engine.generator import Generator
+            from faltung.engine.stream.generator import Generator
 
             return partial(Generator, half=bfloat16, workers=workers)
     return partial(Stepwise, half=bfloat16)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from faltung.elements.element import Array
-from faltung.engine.columns import bfloat16
+from faltung.engine.stream.columns import bfloat16
 from faltung.special import sigmoid
 
 MATRICES = ("gate", "residual", "skip", "end1", "end2")
@@ -25,7 +25,7 @@ class Heard:
 
 
 class Stepwise:
-    """The same three functions as ``faltung.engine.generator.Generator``, from the same arrays."""
+    """The same three functions as ``faltung.engine.stream.generator.Generator``, from the same arrays."""
 
     def __init__(self, dilations: Sequence[int], weights: Mapping[str, Array], streams: int = 1, half: bool = False):
         self.dilations, self.streams, self.weights = dilations, streams, dict(weights)

@@ -11,7 +11,7 @@ from faltung.models.wavenet.mulaw import decode
 
 
 def stacked(model: WaveNet) -> dict[str, Array]:
-    """The arrays that ``faltung.engine.generator`` packs, and "gate.b" (layers, 2, gate), all of the model's dtype.
+    """The arrays that ``engine.stream.generator`` packs, and "gate.b" (layers, 2, gate), all of the dtype of the model.
 
     The last layer's residual, which nobody reads, is 0.
     Raises: NonFiniteError where a parameter is NaN or infinite.

@@ -1,0 +1,1 @@
+"""The computer: what it is, its memory, its threads, and machine code on it."""

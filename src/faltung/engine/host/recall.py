@@ -1,0 +1,105 @@
+"""Kernels that were made before, found by what they are made from: nothing is written, translated or compiled again.
+
+What is kept is named by the recipe of a module (the function that writes it, and its settings), the machine, and a
+checksum of the engine's own sources; it says which object code belongs to it. Where a recipe cannot be told, or sources
+have changed while this process runs, the module is written as ever.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
+from functools import partial
+from pathlib import Path
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+import numpy as np
+
+from faltung.engine.host import cache
+from faltung.engine.host import compile as compiler
+from faltung.engine.host.compile import Code
+from faltung.engine.host.machine import Machine
+from faltung.engine.host.promise import promised
+from faltung.engine.loops.language import Function
+
+PACKAGE = Path(__file__).parents[2]
+SOURCES = sorted(path for room in ("engine", "formula") for path in (PACKAGE / room).rglob("*.py"))
+"""The files that decide what is written."""
+ALL: frozenset[str] = frozenset()
+"""All functions of a module can be called."""
+
+
+def _stamps() -> list[tuple[int, int]]:
+    return [(state.st_mtime_ns, state.st_size) for state in (path.stat() for path in SOURCES)]
+
+
+STAMPS = _stamps()
+CHECKSUM = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()
+
+
+def recalled(
+    write: Callable[..., Sequence[Function]], machine: Machine, *settings: Any, public: frozenset[str] = ALL
+) -> Code:
+    """``compile(write(machine, *settings), public, machine)``; ``write`` depends on nothing else.
+
+    The functions remember their ``recipe``: write, machine and settings.
+    """
+    code = _recalled(write, machine, settings, public)
+    for function in code.functions.values():
+        function.recipe = write, machine, settings  # pyright: ignore[reportFunctionMemberAccess] -- of ctypes
+    return code
+
+
+def _recalled(
+    write: Callable[..., Sequence[Function]], machine: Machine, settings: tuple[Any, ...], public: frozenset[str]
+) -> Code:
+    try:
+        recipe = told((write, tuple(sorted(public)), settings))
+    except TypeError:
+        recipe = ""
+    name = cache.key(recipe, repr(machine), CHECKSUM, *compiler.system())
+    entry = cache.get(name) if recipe else None
+    if entry is not None:
+        known = json.loads(entry)
+        code = cache.get(known["object"])
+        if code is not None:
+            signatures = known["functions"]
+            again = partial(write, machine, *settings)
+            return promised(partial(compiler.link, code, signatures, machine, again), signatures, again)
+    functions = write(machine, *settings)
+    public = public or frozenset(function.name for function in functions)
+    signatures = compiler.signatures(functions, public)
+
+    def made() -> Code:
+        code = compiler.compile(functions, public, machine)
+        if recipe and _stamps() == STAMPS:
+            cache.put(name, json.dumps({"object": code.key, "functions": signatures}).encode())
+        return code
+
+    return promised(made, signatures, lambda: functions)
+
+
+def told(value: Any) -> str:
+    """A text that tells this value from all others.
+
+    Raises: TypeError where there is none: for functions without a name of their own, and for objects of other kinds.
+
+    >>> from faltung.elements import LeakyReLU
+    >>> told((LeakyReLU(0.5), np.dtype("f4"), sorted))
+    '(faltung.elements.activations.LeakyReLU(0x1.0000000000000p-1,),float32,builtins.sorted,)'
+    """
+    match value:
+        case None | bool() | int() | str():
+            return repr(value)
+        case float():
+            return value.hex()
+        case np.dtype():
+            return str(value)
+        case tuple() | list():
+            return f"({''.join(f'{told(part)},' for part in value)})"
+        case type() | FunctionType() | BuiltinFunctionType() if "<" not in value.__qualname__:
+            return f"{value.__module__}.{value.__qualname__}"
+    if is_dataclass(value):
+        return told(type(value)) + told(tuple(getattr(value, field.name) for field in fields(value)))
+    raise TypeError(f"no text tells {value!r}")

@@ -1,0 +1,1 @@
+"""The kernels: functions of the loop language, and how they are launched."""

@@ -1,0 +1,198 @@
+"""Programs: kernel calls as words in memory, which machine code (``perform``) goes through without any Python.
+
+A program knows all but what is new in each run: where the arrays of a run lie, and the numbers that the run gives. So
+it is built once for sizes, and every run fills in a *frame*: the zero, the worker's memory, whether sums begin anew,
+and then one word for each array and number.
+"""
+
+import ctypes
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faltung.engine.host import arena, dispatch, perform, workers
+from faltung.engine.host.recording import Buffer, Fresh, Later, Launch, Place, Slices
+
+Array = NDArray[Any]
+ZERO, MEMORY, FRESH, FIRST = 0, 1, 2, 3
+"""Words of a frame; from ``FIRST`` on lies what is new in each run."""
+WORDS = 16
+"""Of a job."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a buffer lies: behind the place of this name, in bytes, and so many further for each example and slice.
+
+    The name "" stands for the worker's own memory.
+    """
+
+    name: str
+    offset: int = 0
+    each: int = 0
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Call:
+    """A launch, where its buffers lie, and where in the worker's memory its scratch begins."""
+
+    launch: Launch
+    where: Callable[[Buffer], Where]
+    scratch: int = 0
+    slices: int = 0
+    """The sums that every gradient has, where calls in lists add to them, else 0."""
+
+
+@dataclass(frozen=True)
+class Lists:
+    """What workers do for a few examples at a time: calls by how many examples they are for.
+
+    There are ``examples`` in all, ``share`` in a slice, and ``together`` are done together.
+    """
+
+    calls: Mapping[int, Sequence[Call]]
+    examples: int
+    share: int
+    together: int
+
+    @property
+    def slices(self) -> int:
+        """How many slices there are."""
+        return -(-self.examples // self.share)
+
+
+class Program:
+    """Jobs that follow one another: a call whose tasks workers share, or lists, whose slices they share."""
+
+    def __init__(self, jobs: Sequence[Call | Lists]):
+        self._words: dict[Any, int] = {}
+        self._kept: list[Any] = []
+        self._scratch = 0
+        self._work = 0.0
+        self._shims = perform.shims(frozenset(map(_kinds, _launches(jobs))))
+        words = [word for job in jobs for word in (self._lists(job) if isinstance(job, Lists) else self._alone(job))]
+        self._count = len(jobs)
+        self._jobs = self._place(words)
+        self._layout = struct.Struct(f"={FIRST + len(self._words)}q")
+
+    def run(self, places: Mapping[str, int], run: Any) -> None:
+        """Do all jobs in memory at these addresses, by name; ``run`` is what numbers are made from."""
+        if not self._count:
+            return
+        numbers = [0, 0, 1]
+        for name in self._words:
+            numbers.append(places[name] if type(name) is str else _bits(name[0].of(run), name[1]))
+        workers.perform(
+            self._jobs, self._count, self._layout.pack(*numbers), work=self._work,
+            scratch=_lines(self._layout.size) + self._scratch,
+        )  # fmt: skip
+
+    @property
+    def fixed(self) -> bool:
+        """Is it the same in every run? Then it wants no numbers of a run."""
+        return all(type(name) is str for name in self._words)
+
+    def bound(self, names: Sequence[str], inside: Mapping[str, int]) -> Callable[..., None]:
+        """``run``, if it is fixed, for arrays whose addresses are given in this order; ``inside`` are bytes that nobody
+        sees.
+        """
+        offsets, size = {}, 0
+        for name, count in inside.items():
+            offsets[name], size = size, size + _lines(count)
+        known = [*names, *offsets]
+        pick = itemgetter(0, 0, 1, *(2 + known.index(name) for name in self._words))
+        perform = workers.performer(
+            self._jobs, self._count, FIRST + len(self._words), pick, [*offsets.values()], work=self._work,
+            scratch=_lines(self._layout.size) + self._scratch, inside=size,
+        )  # fmt: skip
+        perform.owner = self  # pyright: ignore[reportFunctionMemberAccess] -- so that the jobs outlive it
+        return perform
+
+    def _alone(self, call: Call) -> list[int]:
+        """The words of a job that is one call."""
+        launch = call.launch
+        few = max(1, min(launch.tasks // 16, int(launch.tasks * workers.SMALL / max(launch.work, 1))))
+        return self._job(perform.EACH, self._call(call), launch.tasks, few, launch.work)
+
+    def _lists(self, lists: Lists) -> list[int]:
+        """The words of a job that is lists of calls."""
+        words = [lists.examples, lists.share, lists.together, len(lists.calls)]
+        for examples, calls in lists.calls.items():
+            words += [examples, self._place([self._call(call) for call in calls]), len(calls)]
+        examples, calls = next(iter(lists.calls.items()))
+        work = sum(call.launch.work for call in calls) * lists.examples / examples
+        return self._job(perform.DEEP, self._place(words), lists.slices, 1, work)
+
+    def _job(self, do: str, what: int, tasks: int, few: int, work: float) -> list[int]:
+        self._work += work
+        few = few if work >= workers.SMALL else max(tasks, 1)
+        doer = perform.functions()[do]
+        self._kept.append(doer)
+        return [*[0] * 8, tasks, few, what, dispatch.address(doer), *[0] * 4]
+
+    def _call(self, call: Call) -> int:
+        launch, function = call.launch, call.launch.function
+        kinds = _kinds(launch)
+        shim = self._shims[kinds]
+        self._kept += [function, shim]  # whose machine code is called by address
+        self._scratch = max(self._scratch, _lines(call.scratch + launch.scratch))
+        words = [dispatch.address(shim), dispatch.address(function), launch.tasks, call.scratch]
+        for kind, argument in zip(kinds, launch.arguments, strict=True):
+            words += self._argument(kind, argument, call)
+        return self._place(words)
+
+    def _argument(self, kind: Any, argument: Any, call: Call) -> list[int]:
+        match argument:
+            case Place(buffer, offset) if buffer.kind == "constant":
+                self._kept.append(buffer.array)
+                return [ZERO, buffer.address + offset, 0, 0]
+            case Place(buffer, offset):
+                at = call.where(buffer)
+                return [self._word(at.name) if at.name else MEMORY, at.offset + offset, at.each, at.step]
+            case Later():
+                return [self._word((argument, kind)), 0, argument.each, 0]
+            case Fresh() if call.slices:
+                return [FRESH, 0, 0, 0]
+            case Slices() if call.slices:
+                return [ZERO, call.slices, 0, 0]
+        return [ZERO, _bits(argument, kind), 0, 0]
+
+    def _word(self, name: Any) -> int:
+        """The word of a frame for what has this name."""
+        return self._words.setdefault(name, FIRST + len(self._words))
+
+    def _place(self, words: Sequence[int]) -> int:
+        """Where these words lie from now on."""
+        memory = np.array(words, np.int64)
+        self._kept.append(memory)
+        return memory.__array_interface__["data"][0]
+
+
+def _launches(jobs: Sequence[Call | Lists]) -> Iterator[Launch]:
+    """All that is launched."""
+    for job in jobs:
+        calls = [call for some in job.calls.values() for call in some] if isinstance(job, Lists) else [job]
+        yield from (call.launch for call in calls)
+
+
+def _kinds(launch: Launch) -> tuple[Any, ...]:
+    """The C types of a kernel's arguments, scratch and tasks left out."""
+    return tuple(launch.function.argtypes[:-3])
+
+
+def _lines(count: int) -> int:
+    """So many bytes, up to a whole cache line."""
+    return -(-count // arena.LINE) * arena.LINE
+
+
+def _bits(number: Any, kind: Any) -> int:
+    """A number as the word that machine code makes this C type of."""
+    if kind is ctypes.c_float:
+        return struct.unpack("=i", struct.pack("=f", number))[0]
+    return struct.unpack("=q", struct.pack("=d", number))[0] if kind is ctypes.c_double else int(number)

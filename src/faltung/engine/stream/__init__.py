@@ -1,0 +1,1 @@
+"""Streams: networks that hear themselves, sample by sample, as one loop of machine code."""
