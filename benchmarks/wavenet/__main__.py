@@ -26,13 +26,16 @@ def main():
     """Run one section, print its table in Markdown, and write all its numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("section", choices=SECTIONS)
-    parser.add_argument("--only", nargs="+", choices={**WORKS, **SPOKEN}, help="networks")
+    parser.add_argument("--only", nargs="+", help="networks")
     parser.add_argument("--batch", nargs="+", type=batch, help="examples x samples, as 1x16000")
     parser.add_argument("--sides", nargs="+", choices=[*SETTINGS, "numpy", "torch eager"], help="contestants")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="a JSON file for all numbers")
     options = parser.parse_args()
+    known = WORKS if SECTIONS[options.section] == "training" else SPOKEN
+    if unknown := set(options.only or ()) - set(known):
+        parser.error(f"{options.section} knows {', '.join(known)}, not {', '.join(unknown)}")
     limit(options.threads)  # before any library counts the cores
     run = getattr(import_module(f".{SECTIONS[options.section]}", __package__), options.section)
     rows, text = run(options)
