@@ -280,13 +280,14 @@ for network in works.values():
 
 
 def test_a_program_keeps_all_machine_code_that_it_calls():
-    from faltung.engine.host import compile, perform
+    from faltung.engine.host import compile, dispatch, perform, workers
     from faltung.engine.kernels import elementwise, launch
 
     network = small()
     params, x = network.initial(0), random(9, 6, 7, 3).astype(np.float32)
     before = network.predict(params, x)
-    for cached in (perform.shims, perform.functions, compile._load, elementwise._compiled, launch.convolver):
+    caches = perform.shims, perform.functions, compile._load, elementwise._compiled, launch.convolver
+    for cached in (*caches, dispatch._code, dispatch._system, workers._sharing):
         cached.cache_clear()
     gc.collect()
     other = Chain(dense=Affine(3), tanh=Tanh()).on((5,))  # whose code may come to lie where the other's was

@@ -4,8 +4,8 @@
 
 A polynomial (or a quotient of two) interpolates its function at the Chebyshev nodes of an interval, which comes within
 a small factor of the best possible one. Its degree is the smallest whose error, coefficients rounded to float32 or
-float64, leaves at most a quarter of a unit in the last place in the result that it is used for. All in 60 digits, by
-mpmath, which comes with SymPy.
+float64, leaves at most a quarter of a unit in the last place in the result that it is used for (a quotient: half of
+one). All in 60 digits, by mpmath, which comes with SymPy.
 """
 
 import sys
@@ -87,12 +87,15 @@ def listed(name: str, numbers: list[float], meaning: str) -> str:
 
 
 def tail(kind: str) -> list[list[Any]]:
-    """exp(z^2 / 2) (1 - normal(z)), for z from 0 to where 1 - normal(z) is subnormal: one polynomial over another.
+    """Q of exp(z^2 / 2) (1 - normal(z)) = Q(z) / (k z Q(z) + P(z)), z from 0 to where 1 - normal(z) is subnormal.
 
-    The second one is a degree higher. All coefficients are positive: nothing cancels, and few digits are lost. The
-    nodes are those of t from -1 on, z = c (1 + t) / (1 - t). A common factor is free: one that makes rounding harmless.
+    P is a degree lower. All coefficients are positive: nothing cancels; and what rounding does to Q does little to the
+    quotient, the less the larger z is. That tends to 1 / (sqrt(2 pi) z), so k is close to sqrt(2 pi). The nodes are
+    those of t from -1 on, z = c (1 + t) / (1 - t). A common factor is free: one that makes rounding harmless.
     """
-    most, center = {"f32": (mp.mpf(13), 3), "f64": (mp.mpf("37.6"), 4)}[kind]
+    most, center = {"f32": (mp.mpf(13), 2), "f64": (mp.mpf("37.6"), 3)}[kind]
+    root = DTYPES[kind](mp.nstr(mp.sqrt(2 * mp.pi), 30))
+    slopes = [root + i * np.spacing(root) for i in range(24)]
 
     def g(z: Any) -> Any:
         return mp.exp(z * z / 2) * mp.erfc(z / mp.sqrt(2)) / 2
@@ -100,17 +103,28 @@ def tail(kind: str) -> list[list[Any]]:
     exact = [(most * i / 50, g(most * i / 50)) for i in range(51)]
 
     def worst(parts: list[list[Any]]) -> Any:
-        return max(abs(value(parts[0], z) / value(parts[1], z) / true - 1) for z, true in exact)
+        over, rest, [slope] = parts
+        quotients = ((value(over, z), value(rest, z), z, true) for z, true in exact)
+        return max(abs(q / (mp.mpf(float(slope)) * z * q + p) / true - 1) for q, p, z, true in quotients)
 
-    for degree in range(1, 20):
+    def solved(degree: int, slope: Any) -> list[list[Any]]:
         high = (most - center) / (most + center)
-        zs = [center * (1 + t) / (1 - t) for t in nodes(mp.mpf(-1), high, 2 * degree + 2)]
-        rows = [[z**k for k in range(degree + 1)] + [-g(z) * z**k for k in range(1, degree + 2)] for z in zs]
+        zs = [center * (1 + t) / (1 - t) for t in nodes(mp.mpf(-1), high, 2 * degree)]
+        rows = [
+            [(1 - mp.mpf(float(slope)) * z * g(z)) * z**k for k in range(degree + 1)]
+            + [-g(z) * z**k for k in range(1, degree)]
+            for z in zs
+        ]
         solution = list(mp.lu_solve(mp.matrix(rows), mp.matrix([g(z) for z in zs])))
-        over, under = solution[: degree + 1], [mp.mpf(1), *solution[degree + 1 :]]
-        if worst([over, under]) < mp.mpf(2) ** -(BITS[kind] + 2):
+        return [solution[: degree + 1], [mp.mpf(1), *solution[degree + 1 :]], [slope]]
+
+    for degree in range(2, 20):
+        found = min((solved(degree, slope) for slope in slopes), key=worst)
+        if worst(found) < mp.mpf(2) ** -(BITS[kind] + 1):
+            over, rest, slope = found
             factors = [1 + mp.mpf(i) / 128 for i in range(128)]
-            return min(([rounded([c * k for c in part], kind) for part in (over, under)] for k in factors), key=worst)
+            scaled = [[rounded([c * k for c in part], kind) for part in (over, rest)] + [slope] for k in factors]
+            return min(scaled, key=worst)
     raise ValueError("no quotient is good enough for the tail")
 
 
@@ -173,8 +187,10 @@ def main(target: Path) -> None:
         kinds = ["f64"] if problem is log_rest else BITS
         parts.append(table(problem.__name__.upper(), {kind: fit(problem(), kind) for kind in kinds}, problem.__doc__))
     tails = {kind: tail(kind) for kind in BITS}
-    parts.append(table("TAIL_OVER", {kind: over for kind, (over, _) in tails.items()}, tail.__doc__))
-    parts.append(table("TAIL_UNDER", {kind: under for kind, (_, under) in tails.items()}, "See ``TAIL_OVER``."))
+    parts.append(table("TAIL", {kind: over for kind, (over, _, _) in tails.items()}, tail.__doc__))
+    parts.append(table("TAIL_REST", {kind: rest for kind, (_, rest, _) in tails.items()}, "The P of ``TAIL``."))
+    slopes = ", ".join(f'"{kind}": {slope}' for kind, (_, _, [slope]) in tails.items())
+    parts.append(f'TAIL_SLOPE = {{{slopes}}}\n"""The k of ``TAIL``."""\n')
     with mp.workdps(600):
         half = digits(mp.pi / 2, 33, 3)
         parts.append(listed("HALF_PI", half, "pi / 2 as a sum: 33 bits each, and what is left."))

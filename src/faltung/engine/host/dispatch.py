@@ -304,9 +304,12 @@ def _code() -> Mapping[str, Callable[..., None]]:
     return load(text(), (alone, share, ("help", place, place), ("pause", number, place)), host()).functions
 
 
-def sharing() -> tuple[int, int, int]:
-    """Where ``share`` and ``pause`` lie, and what the system does for us, for other machine code."""
-    return address(_code()["share"]), address(_code()["pause"]), ctypes.addressof(_system())
+def sharing() -> tuple[tuple[int, int, int], Any]:
+    """Where ``share`` and ``pause`` lie, and what the system does for us, for other machine code; and what must live as
+    long as somebody knows these places.
+    """
+    code, system = _code(), _system()
+    return (address(code["share"]), address(code["pause"]), ctypes.addressof(system)), (code, system)
 
 
 def address(function: Any) -> int:

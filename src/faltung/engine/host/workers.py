@@ -180,7 +180,7 @@ def perform(jobs: int, many: int, numbers: bytes, work: float, scratch: int) -> 
         helpers = min(threads - 1, len(team.posts))
     size = -(-scratch // arena.LINE) * arena.LINE
     memory = arena.scratch(size * (helpers + 1) + programs.overhead(many))
-    head = jobs, many, len(numbers) // 8, *_sharing(), team.place, team.posts_place, helpers, memory.address, size
+    head = jobs, many, len(numbers) // 8, *_sharing()[0], team.place, team.posts_place, helpers, memory.address, size
     programs.functions()["perform"](_head.pack(*head) + numbers)
 
 
@@ -196,7 +196,8 @@ def performer(
     size = -(-scratch // arena.LINE) * arena.LINE
     begin = programs.overhead(many) + size * threads
     helpers, places = threads - 1, tuple(begin + offset for offset in offsets)
-    do, head = programs.functions()["perform"], (jobs, many, words, *_sharing())
+    sharing, alive = _sharing()
+    do, head = programs.functions()["perform"], (jobs, many, words, *sharing)
     pack = struct.Struct(f"={programs.HEAD + words}q").pack
     calls = helpers and work >= WAKING
 
@@ -213,6 +214,7 @@ def performer(
             )
         )  # fmt: skip
 
+    perform.alive = alive  # pyright: ignore[reportFunctionMemberAccess] -- whose places are in the head
     return perform
 
 

@@ -133,7 +133,16 @@ class Generator:
         )
         scale = 1 / temperature if temperature else COLDEST
         clocks = _own(np.zeros(2 * FAR, np.int64))
-        tail = (self.layers, streams.time, count, given, *steps, scale, arena.address(clocks), *dispatch.sharing()[1:])
+        tail = (
+            self.layers,
+            streams.time,
+            count,
+            given,
+            *steps,
+            scale,
+            arena.address(clocks),
+            *dispatch.sharing()[0][1:],
+        )
         first, *others = [
             partial(_run, loop, *map(arena.address, (*packed, *arrays)), *tail)
             for loop, packed in zip(self._loops, self._packed, strict=True)
