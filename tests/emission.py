@@ -13,7 +13,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import pytest
 
-from faltung.engine.host import compile, machine
+from faltung.engine.host import compile, machine, recall
 from faltung.errors import SettingError
 
 Emitted = list[tuple[str, bytes]]
@@ -21,7 +21,10 @@ Emitted = list[tuple[str, bytes]]
 
 @contextmanager
 def made_for(name: str) -> Iterator[Emitted]:
-    """New kernels within, for this machine; yields the modules that are loaded, as LLVM's text and as objects."""
+    """New kernels within, for this machine; yields the modules that are loaded, as LLVM's text and as objects.
+
+    All are written anew, as none is told by its recipe: also those that an earlier run of the tests has left on disk.
+    """
     emitted: Emitted = []
     object_code = compile.object_code
 
@@ -29,8 +32,12 @@ def made_for(name: str) -> Iterator[Emitted]:
         emitted.append((ir, object_code(ir, machine)))
         return emitted[-1][1]
 
+    def untold(value: Any) -> str:
+        raise TypeError(value)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FALTUNG_MACHINE", name)
+        patch.setattr(recall, "told", untold)
         patch.setattr(compile, "object_code", recorded)
         if "neon" not in llvm.get_host_cpu_features():
             patch.setitem(machine.NEEDS, "neon", machine.NEEDS["avx2"])

@@ -175,7 +175,7 @@ def test_it_does_what_its_statements_mean(monkeypatch, half):
 
     monkeypatch.setattr(generator, "_loops", interpreted)
     monkeypatch.setattr(arena, "address", lambda array: array.reshape(-1))
-    monkeypatch.setattr(dispatch, "sharing", lambda: 3 * [np.zeros(1, np.int64)])
+    monkeypatch.setattr(dispatch, "sharing", lambda: (3 * [np.zeros(1, np.int64)], None))
     meant = said(Generator((1, 2, 1), arrays, streams, half), arrays, 3, streams=streams, temperature=0.7)
     for one, other in zip(compiled, meant, strict=True):
         assert np.array_equal(one, other)
@@ -235,7 +235,7 @@ def test_who_is_told_sees_what_was_stored_before():
     ask, double = told()
     code = compile([ask, double], {"ask", "double"}, host()).functions
     x, clocks = np.zeros(20_000, np.int64), np.zeros(16, np.int64)
-    arguments = (x.ctypes.data, clocks.ctypes.data, *dispatch.sharing()[1:], len(x))
+    arguments = (x.ctypes.data, clocks.ctypes.data, *dispatch.sharing()[0][1:], len(x))
     other = threading.Thread(target=code["double"], args=arguments)
     other.start()
     code["ask"](*arguments)
