@@ -37,7 +37,7 @@ SUMS = 24 << 20
 
 
 class Goal(Protocol):
-    """An output with its cost, and what it is compared with; see ``programs.Comparison``."""
+    """An output with its cost, and what it is compared with; see ``networks.Comparison``."""
 
     @property
     def output(self) -> str: ...
