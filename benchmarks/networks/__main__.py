@@ -4,11 +4,10 @@ Sections: check, train, predict, memory, start, download, mnist, growth. Run fro
 """
 
 import argparse
-import json
-from importlib import import_module
 from pathlib import Path
 
-from .sides import SETTINGS, limit, machine
+from .section import run_section
+from .sides import SETTINGS
 
 SECTIONS = {
     "check": "speed",
@@ -37,16 +36,7 @@ def main():
     parser.add_argument("--data", type=Path, default=Path("../shared/data/mnist"), help="mnist: the folder")
     parser.add_argument("--out", type=Path, help="a JSON file for all numbers")
     options = parser.parse_args()
-    limit(options.threads)  # before any library counts the cores
-    run = getattr(import_module(f".{SECTIONS[options.section]}", __package__), options.section)
-    rows, text = run(options)
-    about = machine() | {"threads": options.threads}
-    print(text)
-    if "torch compile" not in SETTINGS:
-        print("torch compile is left out: there is no C++ compiler")
-    print(", ".join(f"{key} {value}" for key, value in about.items()))
-    if options.out:
-        options.out.write_text(json.dumps({"section": options.section, "machine": about, "rows": rows}, indent=1))
+    run_section(options, SECTIONS, __package__, SETTINGS)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,9 @@ Sections: check, train, memory, generate, growth. Run from the root of the repos
 """
 
 import argparse
-import json
-from importlib import import_module
 from pathlib import Path
 
-from ..networks.sides import limit, machine
+from ..networks.section import run_section
 from .sides import SETTINGS
 from .works import SPOKEN, WORKS
 
@@ -36,16 +34,7 @@ def main():
     known = WORKS if SECTIONS[options.section] == "training" else SPOKEN
     if unknown := set(options.only or ()) - set(known):
         parser.error(f"{options.section} knows {', '.join(known)}, not {', '.join(unknown)}")
-    limit(options.threads)  # before any library counts the cores
-    run = getattr(import_module(f".{SECTIONS[options.section]}", __package__), options.section)
-    rows, text = run(options)
-    about = machine() | {"threads": options.threads}
-    print(text)
-    if "torch compile" not in SETTINGS:
-        print("torch compile is left out: there is no C++ compiler")
-    print(", ".join(f"{key} {value}" for key, value in about.items()))
-    if options.out:
-        options.out.write_text(json.dumps({"section": options.section, "machine": about, "rows": rows}, indent=1))
+    run_section(options, SECTIONS, __package__, SETTINGS)
 
 
 def batch(text):
