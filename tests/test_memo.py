@@ -1,25 +1,16 @@
 """The memo's networks as an example that can be run: its numbers, and what it prints."""
 
-import importlib.util
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-FILE = Path(__file__).parents[1] / "examples" / "memo.py"
+from example_files import load_example
 
 
 @pytest.fixture(scope="module")
 def memo():
-    spec = importlib.util.spec_from_file_location("memo_example", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_example("memo")
 
 
 def by_formula(quantities):

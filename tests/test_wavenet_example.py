@@ -1,27 +1,18 @@
 """The example of WaveNet learns from a folder, and what it learned can be saved and heard."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from example_files import FOLDER, load_example
 from faltung.data.audio import read_wave, write_wav
 from faltung.models.wavenet import Settings, WaveNet
 
-FILE = Path(__file__).parents[1] / "examples" / "wavenet.py"
+FILE = FOLDER / "wavenet.py"
 
 
 @pytest.fixture(scope="module")
 def example():
-    spec = importlib.util.spec_from_file_location("wavenet_example", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_example("wavenet")
 
 
 def test_it_learns_from_a_folder_and_speaks(example, tmp_path, capsys):
