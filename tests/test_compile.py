@@ -20,6 +20,7 @@ from faltung.engine.loops.language import F32, F64, I32, I64, INDEX, Function, p
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty cache on disk, and none in memory."""
+    host()  # what LLVM says of it is remembered elsewhere
     monkeypatch.setenv("FALTUNG_CACHE", str(tmp_path))
     tmp_path.chmod(0o700)
     compile._load.cache_clear()

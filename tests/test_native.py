@@ -471,10 +471,10 @@ print(*(warning.message for warning in caught), sep="|")
 """
 REFUSED = """
 from faltung.errors import EngineError
-import faltung.engine.host.compile as compile
+import faltung.engine.host.image as image
 def refuse(*_):
     raise EngineError("the system refuses memory for machine code")
-compile._check_executable_memory = refuse
+image.protect = refuse
 for name in [name for name in sys.modules if name.startswith("llvmlite")]:
     del sys.modules[name]
 """
@@ -483,7 +483,7 @@ for name in [name for name in sys.modules if name.startswith("llvmlite")]:
 @pytest.mark.parametrize(
     ("before", "warning"),
     [
-        ("sys.modules['llvmlite'] = None", "llvmlite cannot be imported (No module named "),
+        ("sys.modules['llvmlite'] = None", "llvmlite cannot be imported (import of llvmlite halted"),
         (REFUSED, "the system refuses memory for machine code"),
     ],
 )

@@ -1,6 +1,6 @@
 """From functions of the loop language to machine code that Python can call.
 
-LLVM is loaded with this module, so whoever may do without compiled code imports it late.
+LLVM is loaded when the first module is compiled: where the cache holds all code, never.
 """
 
 import ctypes
@@ -12,16 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import llvmlite.binding as llvm
-
-from faltung.engine.host import cache
+from faltung.engine.host import cache, image, known
 from faltung.engine.host.llvm import module as source
 from faltung.engine.host.machine import Machine
 from faltung.engine.loops.effects import effects
 from faltung.engine.loops.language import Function
-from faltung.errors import EngineError
+
+if TYPE_CHECKING:
+    import llvmlite.binding as llvm
 
 C_TYPES = {
     "pointer": ctypes.c_void_p,
@@ -124,18 +124,27 @@ def _load(ir: str, signatures: tuple[tuple[Any, ...], ...], machine: Machine) ->
 
 
 def _linked(code: bytes, signatures: tuple[tuple[Any, ...], ...], machine: Machine) -> dict[str, Any]:
-    _check_executable_memory()
     began = time.perf_counter()
+    linked = image.image(code)
+    owner, place = (linked, linked.addresses.__getitem__) if linked else _by_llvm(code, machine)
+    functions = {}
+    for name, *arguments in signatures:
+        called = functions[name] = ctypes.CFUNCTYPE(None, *arguments)(place(name))
+        called.owner = owner  # pyright: ignore[reportAttributeAccessIssue] -- so the memory outlives its functions
+    counters.milliseconds += 1000 * (time.perf_counter() - began)
+    return functions
+
+
+def _by_llvm(code: bytes, machine: Machine) -> tuple[Any, Callable[[str], int]]:
+    """What keeps the code in memory, linked by LLVM, and where a function lies."""
+    import llvmlite.binding as llvm
+
+    _check_executable_memory()
     # The engine takes the target machine over, so each one needs its own.
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target(machine))
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    functions = {}
-    for name, *arguments in signatures:
-        called = functions[name] = ctypes.CFUNCTYPE(None, *arguments)(engine.get_function_address(name))
-        called.owner = engine  # pyright: ignore[reportAttributeAccessIssue] -- so the memory outlives its functions
-    counters.milliseconds += 1000 * (time.perf_counter() - began)
-    return functions
+    return engine, engine.get_function_address
 
 
 def object_code(ir: str, machine: Machine) -> bytes:
@@ -158,17 +167,19 @@ def object_key(ir: str, machine: Machine) -> str:
 
 def system() -> tuple[str, str, str]:
     """What object code depends on, beside its text and the processor."""
-    return llvm.get_process_triple(), str(llvm.llvm_version_info), RECIPE
+    return known.known().triple, known.known().version, RECIPE
 
 
 @lru_cache
-def _emitter(machine: Machine) -> llvm.TargetMachine:
+def _emitter(machine: Machine) -> "llvm.TargetMachine":
     """What compiles modules for this machine, one after the other."""
     return _target(machine)
 
 
-def _optimised(ir: str, machine: Machine) -> llvm.ModuleRef:
+def _optimised(ir: str, machine: Machine) -> "llvm.ModuleRef":
     """The module after the one pass that is needed: stack slots become registers."""
+    import llvmlite.binding as llvm
+
     module = llvm.parse_assembly(ir)
     module.verify()
     passes = llvm.create_new_module_pass_manager()
@@ -177,7 +188,9 @@ def _optimised(ir: str, machine: Machine) -> llvm.ModuleRef:
     return module
 
 
-def _target(machine: Machine) -> llvm.TargetMachine:
+def _target(machine: Machine) -> "llvm.TargetMachine":
+    import llvmlite.binding as llvm
+
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
@@ -187,13 +200,5 @@ def _target(machine: Machine) -> llvm.TargetMachine:
 
 def _check_executable_memory() -> None:
     """Do what LLVM will do, write memory and then execute it; LLVM itself does not notice that it was refused."""
-    protect = getattr(ctypes.CDLL(None), "mprotect", None) if hasattr(mmap, "PROT_EXEC") else None
-    if protect is None:
-        return
-    with mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
-        place = ctypes.c_char.from_buffer(memory)
-        address = ctypes.c_void_p(ctypes.addressof(place))
-        refused = protect(address, ctypes.c_size_t(mmap.PAGESIZE), mmap.PROT_READ | mmap.PROT_EXEC)
-        del place
-    if refused:
-        raise EngineError("the system refuses memory for machine code", way_out='use executor="reference"')
+    if hasattr(mmap, "PROT_EXEC"):
+        image.protect(mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from faltung.engine.host.known import known
 from faltung.errors import SettingError
 
 
@@ -59,10 +60,8 @@ NEEDS = {
 @lru_cache
 def host(name: str | None = None) -> Machine:
     """The description of this machine, or another one (also by ``FALTUNG_MACHINE``) that this machine can run."""
-    import llvmlite.binding as llvm
-
-    has = {feature for feature, present in llvm.get_host_cpu_features().items() if present}
-    possible = [machine for machine in MACHINES.values() if NEEDS[machine.name] <= has]
+    told = known()
+    possible = [machine for machine in MACHINES.values() if NEEDS[machine.name] <= told.has]
     name = name or os.environ.get("FALTUNG_MACHINE") or possible[0].name
     if name not in (machine.name for machine in possible):
         raise SettingError(
@@ -71,13 +70,13 @@ def host(name: str | None = None) -> Machine:
         )
     machine = MACHINES[name]
     native = machine is possible[0]
-    features = NEEDS[name] or has & {"sse4.1"}  # which rounds to whole numbers; else LLVM calls a library for that
+    features = NEEDS[name] or told.has & {"sse4.1"}  # which rounds to whole numbers; else LLVM calls a library for that
     return replace(
         machine,
         l1=_cache(1, machine.l1),
         l2=_cache(2, machine.l2),
-        cpu=llvm.get_host_cpu_name() if native else "",
-        features=llvm.get_host_cpu_features().flatten() if native else ",".join(f"+{f}" for f in sorted(features)),
+        cpu=told.cpu if native else "",
+        features=told.features if native else ",".join(f"+{f}" for f in sorted(features)),
     )
 
 

@@ -90,7 +90,7 @@ end:
   ret void
 }
 
-define void @walk(ptr %order, ptr %frame) nounwind {
+define internal void @walk(ptr %order, ptr %frame) nounwind {
 entry:  ; the frame: the worker's own memory lies behind it
   %length.at = getelementptr i64, ptr %order, i64 1
   %length = load i64, ptr %length.at
