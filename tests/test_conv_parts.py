@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from faltung.elements import Affine, Conv
+from faltung.elements import Affine, Conv, ConvTranspose
 from faltung.engine.host import machine as machines
 from faltung.engine.kernels import launch
 from faltung.engine.kernels.launch import Call
@@ -119,3 +119,31 @@ def test_chunks_and_pieces_of_sums_on_a_machine_of_tiny_caches(tiny, monkeypatch
     check(Conv(20, kernel=3, padding=1), 9, 80, 2, end=end, batch=3, dtype=dtype)  # taps and channels joined
     check(Conv(5, kernel=(5, 4), stride=(1, 3), padding=2), 40, 300, 1, end=end, dtype=dtype)
     check(LONG[0], *LONG[1], end=end, dtype=dtype)
+
+
+@pytest.mark.parametrize("end", [True, False])
+@pytest.mark.parametrize(
+    "conv",
+    [
+        Conv(33, kernel=3, padding="same"),
+        Conv(16, kernel=(2, 1, 5), padding=2, stride=(2, 1, 3)),
+        Conv(20, kernel=(1, 2, 3), padding=((0, 0), (1, 0), (6, 6)), dilation=(1, 1, 6)),  # a tap that sees no pixel
+        Conv(40, kernel=(3, 3, 2), padding="causal", groups=2),
+    ],
+    ids=str,
+)
+def test_volumes_tap_by_tap(conv, end, tiny, monkeypatch):
+    surround(monkeypatch, end)
+    tile = call_of(convolution_of(conv, (3, 4, 5, 160), np.dtype(np.float32))).tile
+    assert tile.apart
+    check(conv, 3, 4, 5, 160, end=end)
+
+
+def test_volumes_of_many_channels_fall_into_blocks_and_planes(guards):
+    conv = Conv(130, kernel=3, padding="same")
+    call = call_of(convolution_of(conv, (5, 3, 4, 256), np.dtype(np.float32)))
+    if call.tile.apart:  # as where an L1 cache is large
+        assert call._pieces[0] < 5
+        assert call.tile.channels < 256
+    check(conv, 5, 3, 4, 256, end=guards)
+    check(ConvTranspose(130, kernel=3, stride=(1, 2, 1)), 2, 3, 4, 256, end=guards)

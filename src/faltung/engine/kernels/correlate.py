@@ -103,6 +103,8 @@ class Tile:
     """How pixels share the last vector, if they do."""
     kept: bool = False
     """Do the weights of a row of taps stay in registers? All vectors are shared then."""
+    apart: bool = False
+    """Is each tap a pass of its own? Then the driver is that of ``apart``."""
 
     @property
     def block(self) -> int:

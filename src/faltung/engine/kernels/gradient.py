@@ -342,13 +342,13 @@ def _taps(
     dy_pixel = plan.block if plan.copied else rows.y_pixel
     with f.loop("kh", size["h_taps"]) as kh:
         reach = size["h_start"] + kh * size["h_dilation"]
-        h, h_last = _valid(f, reach, size["h_stride"], size["x_height"], chunk.h, chunk.h_last)
+        h, h_last = valid(f, reach, size["h_stride"], size["x_height"], chunk.h, chunk.h_last)
         with f.loop("kw", 1 if plan.joined else rows.taps) as kw:
             if plan.joined:
                 t, t_last, column = chunk.t, chunk.t_last, f.constant(0)
             else:
                 column = size["w_start"] + kw * rows.dilation
-                t, t_last = _valid(f, column, f.constant(rows.stride), size["x_width"], chunk.t, chunk.t_last)
+                t, t_last = valid(f, column, f.constant(rows.stride), size["x_width"], chunk.t, chunk.t_last)
             x_k = f.at(
                 x.place, (h * size["h_stride"] + reach - x.first) * x.row + (t * rows.stride + column) * rows.x_pixel
             )
@@ -366,7 +366,7 @@ def _taps(
                     f.call(tiles[rest], f.at(x_k, r), dy_k, f.at(dw_k, r * plan.block), *box, left, x_next, zero_)
 
 
-def _valid(f: Function, reach: Value, stride: Value, extent: Value, low: Value, high: Value) -> tuple[Value, Value]:
+def valid(f: Function, reach: Value, stride: Value, extent: Value, low: Value, high: Value) -> tuple[Value, Value]:
     """The outputs t, low <= t < high, for which t*stride + reach lies inside the input; empty where none does."""
     begin = f.max((f.constant(0) - reach + stride - 1) // stride, low)
     end = f.min((extent - reach + stride - 1) // stride, high)

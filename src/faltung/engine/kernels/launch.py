@@ -17,7 +17,7 @@ from faltung.engine.host.compile import Code
 from faltung.engine.host.machine import Machine, host
 from faltung.engine.host.recall import recalled
 from faltung.engine.host.recording import Fresh, Slices, constant, packs_once, sliced
-from faltung.engine.kernels import boxes, correlate, depthwise, pack
+from faltung.engine.kernels import apart, boxes, correlate, depthwise, pack
 from faltung.engine.kernels import gradient as gradients
 from faltung.engine.kernels.correlate import SIZES, Rows, Tile
 from faltung.engine.kernels.slices import add_slices
@@ -35,6 +35,8 @@ TILES = 4
 """So many tiles of a row at least make a task."""
 PACKED = 9
 """From so many tiles on it pays to pack the weights."""
+APART = 32
+"""Taps of a volume go apart if the weights of one and so many inputs fit the L1 cache."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def convolver(rows: Rows, tile: Tile, machine: Machine) -> Code:
 
 
 def _convolver(machine: Machine, rows: Rows, tile: Tile) -> list[Function]:
+    if tile.apart:
+        return [*apart.correlate("correlate", rows, tile), pack.pack("pack", rows, tile)]
     functions = correlate.correlate("correlate", rows, tile, machine)
     return functions if tile.filters else [*functions, pack.pack("pack", rows, tile)]
 
@@ -224,6 +228,11 @@ class Call:
         fits = steps == (1, filters, tap * (rows.taps > 1), row * (h.taps > 1), h.taps * row * (d.taps > 1))
         if fits and tiles < PACKED and not packs_once() and (here.masks or rows.outputs % tile.block == 0):
             return replace(tile, filters=filters, channels=rows.inputs)
+        volume = d.size > 1 or d.taps > 1  # else rows run across larger batches, whose sums have another order
+        if volume and tile.channels < rows.inputs:
+            most = here.l1 * 2 // 3 // (tile.block * rows.kind.size)
+            channels = max(c for c in range(1, most + 1) if rows.inputs % c == 0)
+            return replace(tile, channels=channels, apart=True) if channels >= APART else tile
         return tile
 
     @cached_property
@@ -313,6 +322,8 @@ class Call:
         the L2 cache, but less where there were few tasks. Outputs are divided where weights outweigh pixels.
         """
         rows, (d, h, w), tile = self.rows, self.axes, self.tile
+        if tile.apart:
+            return self._planes
         wanted = -(-SLICES // (self.examples * self.groups * d.output))
         few = blocks = -(-rows.outputs // tile.block)
         places = d.size * h.size * w.size * rows.inputs + h.output * w.output * rows.outputs
@@ -328,13 +339,28 @@ class Call:
         return band, min(gradients.even(w.output, span), w.output), few
 
     @cached_property
+    def _planes(self) -> tuple[int, int, int]:
+        """Where taps go apart: a task's planes, the columns, and its blocks of outputs.
+
+        What one block of weights reads and writes of the planes may take three quarters of the L2 cache.
+        """
+        rows, (d, h, w), tile = self.rows, self.axes, self.tile
+        blocks, wanted = -(-rows.outputs // tile.block), -(-SLICES // (self.examples * self.groups))
+        few = gradients.even(blocks, -(-blocks // wanted))
+        wanted = -(-wanted // -(-blocks // few))
+        plane = h.size * w.size * tile.channels * d.stride + h.output * w.output * tile.block
+        most = host().l2 * 3 // 4 // (plane * rows.kind.size)
+        return gradients.even(d.output, max(1, min(-(-d.output // wanted), most))), w.output, few
+
+    @cached_property
     def _sizes(self) -> tuple[Array, int, int]:
         """The run-time numbers, the tasks, and the bytes of scratch of one worker."""
         rows, (d, h, w), (band, span, few) = self.rows, self.axes, self._pieces
-        bands, spans = -(-h.output // band), -(-w.output // span)
+        apart = self.tile.apart
+        bands, spans = -(-(d if apart else h).output // band), -(-w.output // span)
         ranges = -(-rows.outputs // (self.tile.block * few))
         numbers = {
-            "tasks": self.examples * self.groups * d.output * bands * spans * ranges,
+            "tasks": self.examples * self.groups * (1 if apart else d.output) * bands * spans * ranges,
             "groups": self.groups, "bands": bands, "band": band, "spans": spans, "span": span,
             "ranges": ranges, "few": few,
             "depth": d.output, "height": h.output, "width": w.output,
@@ -348,7 +374,7 @@ class Call:
         }  # fmt: skip
         high = min((band - 1) * h.stride + (h.taps - 1) * h.dilation + 1, h.size)
         wide = replace(w, output=span).reach
-        scratch = d.taps * high * wide * rows.inputs * rows.kind.size if rows.padded else 0
+        scratch = d.taps * high * wide * rows.inputs * rows.kind.size if rows.padded and not apart else 0
         return constant(np.array([numbers[name] for name in SIZES], np.int64)), numbers["tasks"], scratch
 
 
