@@ -1,5 +1,6 @@
 """Fewer multiplications against the definition: bit for bit on small integers, between guards; rounding stays small."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import faltung as ft
+import faltung.engine.networks as programs
 from elf import library_calls
 from faltung.elements.products import correlate
 from faltung.engine.host import workers
@@ -18,6 +20,7 @@ from faltung.engine.kernels import winograd
 from faltung.engine.kernels.launch import Axis, Steps, Taps
 from faltung.engine.loops.language import F32, F64
 from faltung.engine.lower.conv import convolution_of
+from faltung.engine.programs.program import Lists
 from faltung.errors import SettingError
 from faltung.geometry import Window
 from guard import copied, guarded
@@ -43,17 +46,31 @@ class Case:
         return Window(3, padding=self.pads[0]), Window(3, padding=self.pads[1])
 
     @property
+    def conv(self) -> ft.Conv:
+        return ft.Conv(self.filters, kernel=3, padding=self.pads, bias=False)
+
+    @property
+    def outputs(self) -> tuple[int, int]:
+        (top, bottom), (left, right) = self.pads
+        return self.height + top + bottom - 2, self.width + left + right - 2
+
+    @property
     def call(self) -> winograd.Call:
-        sizes = self.height, self.width
-        outputs = [size + sum(pads) - 2 for size, pads in zip(sizes, self.pads, strict=True)]
-        h, w = (
-            Axis(size, output, 3, start=-pads[0]) for size, output, pads in zip(sizes, outputs, self.pads, strict=True)
-        )
         c, k = self.channels, self.filters
-        x = Steps(self.height * self.width * c, 0, self.width * c)
-        y = Steps(outputs[0] * outputs[1] * k, 0, outputs[1] * k)
-        rows = winograd.Rows(KINDS[self.dtype], c, k)
-        return winograd.Call(rows, (h, w), self.batch, x, y, Taps(0, 3 * c * k, c * k, k, 1))
+        starts = [-before for before, _ in self.pads]
+        return self._call((self.height, self.width, c), (*self.outputs, k), starts, Taps(0, 3 * c * k, c * k, k, 1))
+
+    @property
+    def error(self) -> winograd.Call:
+        """dx from dy; w begins at its last tap."""
+        c, k = self.channels, self.filters
+        starts = [before - 2 for before, _ in self.pads]
+        return self._call((*self.outputs, k), (self.height, self.width, c), starts, Taps(0, -3 * c * k, -c * k, 1, k))
+
+    def _call(self, x: tuple[int, int, int], y: tuple[int, int, int], starts: list[int], taps: Taps) -> winograd.Call:
+        h, w = (Axis(size, output, 3, start=start) for size, output, start in zip(x[:2], y[:2], starts, strict=True))
+        x_steps, y_steps = (Steps(math.prod(shape), 0, math.prod(shape[1:])) for shape in (x, y))
+        return winograd.Call(winograd.Rows(KINDS[self.dtype], x[2], y[2]), (h, w), self.batch, x_steps, y_steps, taps)
 
     def numbers(self, seed: int = 0, exact: bool = True) -> tuple[Any, Any, Any]:
         """Random x, w and bias: small whole numbers, or not."""
@@ -78,6 +95,17 @@ def check(case: Case, *, biased: bool = True, end: bool = True, seed: int = 0) -
     y = guarded(expected.shape, case.dtype, end)
     run(case, copied(x, end), copied(w, end), copied(bias, end) if biased else None, y)
     np.testing.assert_array_equal(y, expected + bias if biased else expected)
+
+
+def check_error(case: Case, *, end: bool = True, seed: int = 0) -> None:
+    """dx agrees exactly with the definition; nothing outside the arrays is touched."""
+    x, w, _ = case.numbers(seed)
+    shape = case.batch, *case.outputs, case.filters
+    dy = np.random.default_rng(seed).integers(-4, 5, shape).astype(case.dtype)
+    own_dy, own_w = copied(dy, end), copied(w, end)
+    dx: Any = guarded(x.shape, case.dtype, end)
+    case.error.correlate((own_dy, 0), (own_w, own_w[2, 2].ctypes.data - own_w.ctypes.data), None, (dx, 0))
+    np.testing.assert_array_equal(dx, case.conv.error({"w": w}, x, dy))
 
 
 @pytest.fixture
@@ -113,12 +141,14 @@ def cases(draw: st.DrawFn) -> Case:
 @settings(max_examples=60, deadline=None)
 def test_agrees_exactly_over_random_geometries(case, biased, end, seed):
     check(case, biased=biased, end=end, seed=seed)
+    check_error(case, end=end, seed=seed)
 
 
 @pytest.mark.parametrize("machine", MACHINES, indirect=True)
 def test_every_machine_agrees(machine):
-    check(Case(9, 8, 16, 32), end=False)
-    check(Case(5, 12, 5, 7, dtype=np.float64))
+    for wanted in (check, check_error):
+        wanted(Case(9, 8, 16, 32), end=False)
+        wanted(Case(5, 12, 5, 7, dtype=np.float64))
     rows = winograd.Rows(F32, 5, 7)
     plan = winograd.schedule(rows, machine)
     code = [*winograd.convolve("convolve", rows, plan), winograd.pack("pack", rows, plan)]
@@ -134,6 +164,8 @@ def test_widths_around_every_number_of_tiles(width):
 def test_channels_around_every_vector(channels):
     check(Case(4, 5, channels, 3))
     check(Case(4, 5, 3, channels), biased=False)
+    check_error(Case(4, 5, channels, 3))
+    check_error(Case(4, 5, 3, channels))
 
 
 def test_many_chunks_bands_and_ranges():
@@ -153,6 +185,7 @@ def test_the_scratch_is_large_enough(end, monkeypatch):
     monkeypatch.setattr(workers, "launch", launch)
     for case in (Case(20, 20, 16, 32), Case(9, 9, 7, 5), Case(11, 30, 33, 70, dtype=np.float64)):
         check(case)
+        check_error(case)
 
 
 def test_bits_depend_neither_on_the_batch_nor_on_threads(monkeypatch):
@@ -192,19 +225,74 @@ def test_which_layers_pay(layer, expected):
     assert Case(*layer).call.pays(AVX512) == expected
 
 
-def kernels(conv: ft.Conv, shape: tuple[int, ...], *, settled: bool) -> list[str]:
-    """The kernels of a forward pass."""
-    with recording(sliced=False, settled=settled) as recorder:
+def kernels(conv: ft.Conv, shape: tuple[int, ...], *, exact: bool) -> list[str]:
+    """The kernels of a forward pass and of the error."""
+    with recording(sliced=False, exact=exact) as recorder:
         x = recorder.array((1, *shape), np.float32, "input", "x")
         w = recorder.array(conv.parameters(shape)["w"].shape, np.float32, "parameter", "w")
-        convolution_of(conv, shape, np.dtype(np.float32)).forward(x, w, None)
+        convolution = convolution_of(conv, shape, np.dtype(np.float32))
+        convolution.error(convolution.forward(x, w, None), w)
     return [launch.function.name for launch in recorder.launches]
 
 
-def test_predictors_use_it_and_nothing_else_does():
+def test_it_serves_where_rounding_may_differ():
     conv = ft.Conv(32, kernel=3, padding="same")
-    assert kernels(conv, (16, 16, 32), settled=True) == ["pack", "convolve"]
-    assert kernels(conv, (16, 16, 32), settled=False) == ["pack", "correlate"]
+    assert kernels(conv, (16, 16, 32), exact=False) == ["pack", "convolve"] * 2
+    assert kernels(conv, (16, 16, 32), exact=True) == ["pack", "correlate"] * 2
+
+
+NETWORK = ft.Chain(
+    conv1=ft.Conv(16, kernel=3, padding=1), relu1=ft.ReLU(), conv2=ft.Conv(32, kernel=3, padding=1), relu2=ft.ReLU(),
+    pool=ft.MaxPool(2), conv3=ft.Conv(32, kernel=3, padding=1), flat=ft.Flatten(), dense=ft.Affine(5),
+).on((12, 14, 16))  # fmt: skip
+
+
+def trained(network: ft.Network, batch: int, dtype: Any) -> tuple[float, dict[str, Any], dict[str, Any]]:
+    """The cost of a step of training, and the parameters before and after it."""
+    rng, sgd = np.random.default_rng(0), ft.SGD(0.1)
+    params = {name: w.astype(dtype) for name, w in network.initial(0).items()}
+    x, labels = rng.normal(size=(batch, 12, 14, 16)).astype(dtype), np.arange(batch) % 5
+    done = network.train_step(params, sgd.slots(params), x, labels, cost=ft.CrossEntropy(), optimiser=sgd)
+    return done.cost, params, done.params
+
+
+@pytest.mark.parametrize("batch", [1, 3, 9])
+@pytest.mark.parametrize(("dtype", "most"), [(np.float32, 1e-4), (np.float64, 1e-12)])
+def test_steps_of_training_agree_with_the_definition(batch, dtype, most):
+    cost, before, after = trained(NETWORK.on_executor("native"), batch, dtype)
+    law, _, expected = trained(NETWORK.on_executor("reference"), batch, dtype)
+    assert abs(cost - law) <= most * law
+    for name, w in expected.items():
+        change = w - before[name]
+        assert np.abs(after[name] - w).max() <= most * np.abs(change).max(), name
+
+
+@pytest.mark.parametrize("batch", [1, 9])
+def test_steps_of_training_have_the_same_bits_for_any_number_of_workers(batch, monkeypatch):
+    found = []
+    for threads in ("1", "2", "3", "8"):
+        monkeypatch.setenv("FALTUNG_THREADS", threads)
+        found.append(trained(NETWORK.on_executor("native"), batch, np.float32)[2])
+    assert all(np.array_equal(w, other[name]) for other in found for name, w in found[0].items())
+
+
+def test_steps_of_training_use_it_and_backpropagation_does_not():
+    network = NETWORK.on_executor("native")
+    trained(network, 9, np.float32)
+    assert sum("convolve" in name for name in names_of(network)) == 5  # of x there is no error
+    params, x = network.initial(0), np.zeros((9, 12, 14, 16), np.float32)
+    network.backpropagate(params, x, np.arange(9) % 5, cost=ft.CrossEntropy(), keep=())
+    assert not any("convolve" in name for name in names_of(network))
+
+
+def names_of(network: ft.Network) -> list[str]:
+    """The kernels of the newest program, those for a few examples."""
+    plan = programs.plans.newest(network)
+    assert plan is not None
+    return [
+        call.launch.function.name for job in plan.planned.jobs if isinstance(job, Lists)
+        for call in job.calls[job.together]
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -219,4 +307,4 @@ def test_predictors_use_it_and_nothing_else_does():
     ],
 )
 def test_only_for_3x3_taps_of_images(conv, shape):
-    assert "convolve" not in kernels(conv, shape, settled=True)
+    assert "convolve" not in kernels(conv, shape, exact=False)

@@ -76,6 +76,7 @@ class Frozen:
             {name: (x.shape[1:], dtypes[name]) for name, x in inputs.items()},
             {name: (w.shape, w.dtype) for name, w in self._own.items()},
             self._settled,
+            exact=False,
         )
         try:
             plan = Plan(task, len(next(iter(inputs.values()))), summed=False)
@@ -133,7 +134,7 @@ def train_step(
     own = _own(network, params)
     own |= {f"old {slot}:{name}": slots[slot][name] for slot in remembers for name in network.parameters}
     key = ("train", formulas, remembers, names)
-    results = _results(network, key, inputs, own, run, record, comparisons, update.numbers)
+    results = _results(network, key, inputs, own, run, record, comparisons, update.numbers, exact=False)
     if results is None:
         return None
     new = {**params, **_part(results, "param"), **_part(results, "state")}
@@ -282,9 +283,11 @@ def _results(
     record: Record,
     comparisons: Mapping[str, Comparison] = NOTHING,
     update: Mapping[str, float] = NOTHING,
+    *,
+    exact: bool = True,
 ) -> dict[str, Array] | None:
     """The results of a program by name, or None where there is none; ``update`` are the numbers of an optimiser."""
-    found = _found(network, key, inputs, own, run, record, comparisons)
+    found = _found(network, key, inputs, own, run, record, comparisons, exact=exact)
     if found is None:
         return None
     plan, arrays = found
@@ -300,6 +303,8 @@ def _found(
     run: Run,
     record: Record,
     comparisons: Mapping[str, Comparison] = NOTHING,
+    *,
+    exact: bool = True,
 ) -> tuple[Plan, Arrays] | None:
     """The plan, and all arrays that it is given, by name; or None where there is no program.
 
@@ -311,6 +316,7 @@ def _found(
         run: which run it is.
         record: what to record, where there is no plan yet.
         comparisons: whose targets and weights are given, too.
+        exact: are all bits to be those of single elements?
     """
     arrays = dict(inputs)
     if network.indices:
@@ -330,6 +336,7 @@ def _found(
             lambda given, own: record(given, own, later(run)),
             {name: (shape[1:], dtype) for name, shape, dtype in found[:batches]},
             {name: (shape, dtype) for name, shape, dtype in found[batches:]},
+            exact=exact,
         )
         return Plan(task, found[0][1][0], summed=bool(comparisons))
 

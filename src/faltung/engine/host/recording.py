@@ -113,8 +113,8 @@ class Launch:
 class Recorder:
     """What listens; and what it heard: ``launches``."""
 
-    def __init__(self, sliced: bool, settled: bool, strips: bool):
-        self.sliced, self.settled, self.strips = sliced, settled, strips
+    def __init__(self, sliced: bool, settled: bool, exact: bool, strips: bool):
+        self.sliced, self.settled, self.exact, self.strips = sliced, settled, exact, strips
         self._arrays: list[Array] = []  # so that no address is given out twice
         self.launches: list[Launch] = []
         self._buffers: dict[int, Buffer] = {}
@@ -196,20 +196,21 @@ def packs_once() -> bool:
     return listener is not None and (listener.sliced or listener.settled)
 
 
-def settled() -> bool:
-    """Is a prediction being recorded whose parameters never change? Only its outputs count, and rounding may differ."""
+def exact() -> bool:
+    """Must everything have the bits that single elements give it? Else rounding may differ."""
     listener = recorder()
-    return listener is not None and listener.settled
+    return listener is None or listener.exact
 
 
 @contextmanager
-def recording(*, sliced: bool, settled: bool = False, strips: bool = False) -> Iterator[Recorder]:
+def recording(*, sliced: bool, settled: bool = False, exact: bool = True, strips: bool = False) -> Iterator[Recorder]:
     """Within it, launches of this thread are noted and not done.
 
     ``sliced``: they are part of one slice. ``settled``: they are a prediction whose parameters never change.
-    ``strips``: what sees one position only may be done for a few positions at a time.
+    ``exact``: all have the bits of single elements. ``strips``: what sees one position only may be done for a few
+    positions at a time.
     """
-    before, _local.recorder = recorder(), Recorder(sliced, settled, strips)
+    before, _local.recorder = recorder(), Recorder(sliced, settled, exact, strips)
     try:
         yield _local.recorder
     finally:

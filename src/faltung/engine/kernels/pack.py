@@ -7,7 +7,7 @@ group to the next: with inputs and outputs exchanged, and taps counted backwards
 
 from faltung.engine.kernels.correlate import Rows, Tile
 from faltung.engine.kernels.gradient import Sums
-from faltung.engine.loops.language import INDEX, Function, Value, pointer
+from faltung.engine.loops.language import INDEX, Function, Type, Value, pointer
 
 STEPS = dict.fromkeys(
     ("d_taps", "h_taps", "d_step", "h_step", "w_step", "input_step", "output_step", "group_step"), INDEX
@@ -40,27 +40,34 @@ def pack(name: str, rows: Rows, plan: Tile) -> Function:
                     numbers = f.load(source, c * input_step + v * lanes, lanes, mask)
                     f.store(numbers, target, c * plan.block + v * lanes)
             with f.where(output_step > 1):
-                _turned(f, rows, plan, source, target, output_step, left)
+                turned(f, kind, plan.channels, (lanes, plan.vectors), source, target, output_step, left)
             place.set(place.value + plan.channels * plan.block)
     return f
 
 
-def _turned(f: Function, rows: Rows, plan: Tile, source: Value, target: Value, output_step: Value, left: Value) -> None:
-    """Inputs lie side by side, outputs ``output_step`` apart: squares of lanes by lanes are transposed in registers."""
-    lanes, whole = plan.lanes, plan.channels // plan.lanes * plan.lanes
-    for v in range(plan.vectors):
+def turned(
+    f: Function, kind: Type, inputs: int, block: tuple[int, int], source: Value, target: Value, output_step: Value,
+    left: Value,
+) -> None:  # fmt: skip
+    """target[input][output in the block] = source[output * ``output_step`` + input], for the outputs that are left.
+
+    A block has so many lanes and vectors. Squares of lanes by lanes are transposed in registers.
+    """
+    lanes, vectors = block
+    size, whole = lanes * vectors, inputs // lanes * lanes
+    for v in range(vectors):
         first = v * lanes
         full = f.min(f.max(left - first, 0), lanes)
         with f.where(full.equal(lanes)), f.loop("c", whole, step=lanes) as c:
             square = [f.load(source, c + output_step * (first + o), lanes) for o in range(lanes)]
             for i, row in enumerate(transposed(f, square)):
-                f.store(row, target, (c + i) * plan.block + first)
+                f.store(row, target, (c + i) * size + first)
         begin = f.select(full.equal(lanes), f.constant(whole), f.constant(0))
-        with f.loop("c", plan.channels, begin) as c:
+        with f.loop("c", inputs, begin) as c:
             with f.loop("o", full) as o:
-                f.store(f.load(source, c + (o + first) * output_step), target, c * plan.block + first + o)
+                f.store(f.load(source, c + (o + first) * output_step), target, c * size + first + o)
             with f.loop("o", lanes, full) as o:
-                f.store(f.constant(0.0, rows.kind), target, c * plan.block + first + o)
+                f.store(f.constant(0.0, kind), target, c * size + first + o)
 
 
 def transposed(f: Function, square: list[Value]) -> list[Value]:

@@ -10,8 +10,9 @@ small whole numbers stay exact. Each of the 16 entries is a product of matrices,
     m[entry, t, o] = sum over c of v u         in registers P tiles times V vectors of outputs, as in ``correlate``
     y = A' m A + bias                          outputs in the lanes
 
-Rounding errors are about twice those of the definition. A number that is not finite reaches all 2x2 pixels of a tile,
-those that do not see it, too. So this serves predictors alone, which are told to differ by rounding.
+The error is the same on dy, with the taps in reverse. Rounding errors are about twice those of the definition. A number
+that is not finite reaches all 2x2 pixels of a tile, those that do not see it, too. So this serves predictors and steps
+of training alone, where nobody sees the values of single elements, and rounding may differ.
 """
 
 import math
@@ -31,7 +32,7 @@ from faltung.engine.kernels import gradient as gradients
 from faltung.engine.kernels.correlate import Rows as Plain
 from faltung.engine.kernels.correlate import schedule as columns_of
 from faltung.engine.kernels.launch import SLICES, Axis, Place, Steps, Taps
-from faltung.engine.kernels.pack import STEPS
+from faltung.engine.kernels.pack import STEPS, turned
 from faltung.engine.loops.language import INDEX, Function, Type, Value, pointer
 
 Array = NDArray[Any]
@@ -228,10 +229,13 @@ def _joined(m: Any) -> list[Value]:
 
 
 def pack(name: str, rows: Rows, plan: Tile) -> Function:
-    """packed[block][entry][input][output in the block] = G w G', one task a block; outputs lie side by side in w."""
+    """packed[block][entry][input][output in the block] = G w G', one task a block.
+
+    Of the error, inputs lie side by side in w: they are turned in the scratch first.
+    """
     kind, inputs, lanes, block = rows.kind, rows.inputs, plan.lanes, plan.block
     f = Function(name, w=pointer(kind), packed=pointer(kind), **STEPS, scratch=pointer(kind), first=INDEX, last=INDEX)
-    w, packed, _, _, _, h_step, w_step, input_step, _, _, _, first, last = f.arguments
+    w, packed, _, _, _, h_step, w_step, input_step, output_step, _, scratch, first, last = f.arguments
     half = f.constant(0.5, kind.times(lanes))
 
     def widened(g: Any) -> list[Value]:
@@ -239,18 +243,28 @@ def pack(name: str, rows: Rows, plan: Tile) -> Function:
         outer, inner = (g[0] + g[2]) * half, g[1] * half
         return [g[0], outer + inner, outer - inner, g[2]]
 
-    with f.loop("task", last, first) as task:
-        target = f.at(packed, task * (ENTRIES * inputs * block))
+    def write(target: Value, w: Value, left: Value, h_step: Value, w_step: Value, input_step: Value) -> None:
         with f.loop("c", inputs) as c:
             for k in range(plan.vectors):
-                begin = task * block + k * lanes
-                mask = f.first_lanes(f.constant(rows.outputs) - begin, lanes)
-                source = f.at(w, c * input_step + begin)
+                mask, source = f.first_lanes(left - k * lanes, lanes), f.at(w, c * input_step + k * lanes)
                 g = [[f.load(source, a * h_step + b * w_step, lanes, mask) for b in range(3)] for a in range(3)]
-                turned = list(zip(*[widened(column) for column in zip(*g, strict=True)], strict=True))
-                for a, line in enumerate(turned):
+                columns = list(zip(*[widened(column) for column in zip(*g, strict=True)], strict=True))
+                for a, line in enumerate(columns):
                     for b, entry in enumerate(widened(line)):
                         f.store(entry, target, (4 * a + b) * (inputs * block) + c * block + k * lanes)
+
+    with f.loop("task", last, first) as task:
+        target, source = f.at(packed, task * (ENTRIES * inputs * block)), f.at(w, task * block * output_step)
+        left = f.min(f.constant(rows.outputs) - task * block, block)
+        with f.where(output_step.equal(1)):
+            write(target, source, left, h_step, w_step, input_step)
+        with f.where(output_step > 1):
+            tap = inputs * block
+            with f.loop("h", 3) as h, f.loop("k", 3) as k:
+                there = f.at(scratch, (h * 3 + k) * tap)
+                tap_source = f.at(source, h * h_step + k * w_step)
+                turned(f, kind, inputs, (lanes, plan.vectors), tap_source, there, output_step, left)
+            write(target, scratch, left, *map(f.constant, (3 * tap, tap, block)))
     return f
 
 
@@ -285,7 +299,8 @@ class Call:
         packed = arena.empty((blocks * ENTRIES * rows.inputs * plan.block,), rows.kind.dtype)
         steps = (1, 3, taps.d, taps.h, taps.w, taps.input, taps.output, taps.group)
         start = self._zeros if bias is None else np.ascontiguousarray(bias)
-        workers.launch(code_.functions["pack"], w, packed, *steps, tasks=blocks, work=packed.size)
+        turned = 9 * rows.inputs * plan.block * rows.kind.size if taps.output > 1 else 0
+        workers.launch(code_.functions["pack"], w, packed, *steps, tasks=blocks, work=packed.size, scratch=turned)
         scratch = ENTRIES * CHUNK * (rows.inputs + plan.block) * rows.kind.size
         workers.launch(
             code_.functions["convolve"], self._sizes, x, packed, y, start, tasks=int(self._sizes[0]), work=self.work,

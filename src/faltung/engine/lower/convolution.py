@@ -20,7 +20,7 @@ import numpy as np
 from faltung.elements.element import Array
 from faltung.engine.host import arena
 from faltung.engine.host.machine import Machine, host
-from faltung.engine.host.recording import constant, settled, sliced
+from faltung.engine.host.recording import constant, exact, packs_once
 from faltung.engine.kernels import elementwise, narrow, winograd
 from faltung.engine.kernels.correlate import Rows
 from faltung.engine.kernels.elementwise import KINDS
@@ -95,7 +95,7 @@ class Convolution:
 
     def _known(self, product: str, examples: int, plan: Callable[[int], list[_Part]]) -> list[_Part]:
         """The calls of one product on so many examples, planned once."""
-        key = product, examples, sliced(), settled()
+        key = product, examples, packs_once(), exact()
         if key not in self._plans:
             self._plans[key] = plan(examples) if examples else []
         return self._plans[key]
@@ -168,20 +168,25 @@ class Convolution:
         call = narrow.Call(rows, (depth, h, w), examples, x, y, steps, self.groups)
         return [_Part(call, 0, (h.taps - 1) * h_tap + (w.taps - 1) * w_tap)] if call.pays(host()) else []
 
-    def _fewer_multiplications(self, examples: int) -> list[_Part]:
-        """One call where ``winograd`` pays, and rounding may differ."""
+    def _fewer_multiplications(self, examples: int, *, back: bool = False) -> list[_Part]:
+        """One call where ``winograd`` pays, and rounding may differ; ``back`` is the error."""
         (depth, *plane), (_, h_tap, w_tap) = self.windows, self._tap_steps
         taps = [(window.kernel, window.stride, window.dilation) for window in plane]
-        if not settled() or self.groups > 1 or depth.kernel > 1 or self.extent[0] > 1 or taps != [(3, 1, 1)] * 2:
+        if exact() or self.groups > 1 or depth.kernel > 1 or self.extent[0] > 1 or taps != [(3, 1, 1)] * 2:
             return []
+        pads = [window.pads(size)[0] for window, size in zip(plane, self.extent[1:], strict=True)]
+        x, y = (self.extent, self.channels), (self.positions, self.filters)
+        steps, first, starts = Taps(0, h_tap, w_tap, self.filters, 1), 0, [-pad for pad in pads]
+        if back:
+            x, y = y, x
+            steps, first = Taps(0, -h_tap, -w_tap, 1, self.filters), 2 * (h_tap + w_tap)
+            starts = [pad - 2 for pad in pads]
         h, w = (
-            Axis(size, output, 3, start=-window.pads(size)[0])
-            for window, size, output in zip(plane, self.extent[1:], self.positions[1:], strict=True)
+            Axis(size, output, 3, start=start) for size, output, start in zip(x[0][1:], y[0][1:], starts, strict=True)
         )
-        x, y = _steps(self.extent, self.channels), _steps(self.positions, self.filters)
-        rows = winograd.Rows(self.kind, self.channels, self.filters)
-        call = winograd.Call(rows, (h, w), examples, x, y, Taps(0, h_tap, w_tap, self.filters, 1))
-        return [_Part(call)] if call.pays(host()) else []
+        rows = winograd.Rows(self.kind, x[1], y[1])
+        call = winograd.Call(rows, (h, w), examples, _steps(*x), _steps(*y), steps)
+        return [_Part(call, 0, first)] if call.pays(host()) else []
 
     def _forward(self, examples: int) -> list[_Part]:
         if parts := self._spread_forward(examples) or self._fewer_multiplications(examples):
@@ -223,7 +228,7 @@ class Convolution:
             )  # fmt: skip
             taps = Taps(0, 0, 0, 1, self.filters, inputs)
             return [_Part(_long(rows, examples * math.prod(self.extent), taps, groups))]
-        if parts := self._spread_error(examples):
+        if parts := self._spread_error(examples) or self._fewer_multiplications(examples, back=True):
             return parts
         channels, batch, width = ACROSS
         flat = self.extent[0] == 1 == self.windows[0].kernel and not self._depthwise

@@ -52,6 +52,8 @@ class Task:
     params: Given
     settled: Settled | None = None
     """The parameters, where they never change."""
+    exact: bool = True
+    """Are results to have the bits that single elements give? Else rounding may differ."""
 
     def record(
         self, examples: int, *, sliced: bool, strips: bool = False
@@ -62,7 +64,8 @@ class Task:
             for _, dtype in (*self.inputs.values(), *self.params.values())
         ):
             raise NotRecordedError("numbers that kernels do not know")
-        with recording(sliced=sliced, settled=self.settled is not None, strips=strips) as recorder:
+        settled = self.settled is not None
+        with recording(sliced=sliced, settled=settled, exact=self.exact, strips=strips) as recorder:
             inputs = {
                 name: recorder.array((examples, *shape), dtype, "input", name)
                 for name, (shape, dtype) in self.inputs.items()
