@@ -121,8 +121,10 @@ def sizes(options, _):
 
 
 def _point(side, at, **settings):
+    """What the second of two processes answers: the first one fills the caches of compiled code."""
     work = Work("stack", (at["side"], at["side"], 3), arguments=(at["channels"], at["depth"]))
     with tempfile.TemporaryDirectory() as folder:
         params = Path(folder, "stack.npz")
         np.savez(params, **initial(work))
+        child.run(side, work, params, batch=at["batch"], steps=1)
         return child.run(side, work, params, batch=at["batch"], steps=6, **settings)
