@@ -13,7 +13,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import pytest
 
-from faltung.engine.host import compile, machine, recall
+from faltung.engine.host import compile, emit, machine, recall
 from faltung.errors import SettingError
 
 Emitted = list[tuple[str, bytes]]
@@ -67,11 +67,8 @@ def for_arm(ir: str) -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
         target = llvm.Target.from_triple("aarch64-linux-gnu")
     except RuntimeError:
         pytest.skip("this LLVM does not know ARM")
-    with pytest.MonkeyPatch.context() as patch:
-        arm = target.create_target_machine(features="+neon", opt=2, reloc="pic", codemodel="small")
-        patch.setattr(compile, "_target", lambda machine: arm)
-        module = compile._optimised(f'target triple = "{target.triple}"\n{ir}', machine.NEON)
-    return module, arm
+    arm = target.create_target_machine(features="+neon", opt=2, reloc="pic", codemodel="small")
+    return emit.optimised(f'target triple = "{target.triple}"\n{ir}', arm), arm
 
 
 SPILLS = {"x86": re.compile(r"mm\d+.*\(%rsp\)|\(%rsp\).*mm\d+"), "arm": re.compile(r"\b[ls]t[rp]u?r?\s+q.*\[sp\b")}

@@ -13,6 +13,7 @@ from faltung.engine.host import compile as compiler
 from faltung.engine.host.machine import NEEDS, host
 from faltung.engine.kernels import elementwise
 from faltung.engine.lower import lowerings
+from faltung.engine.programs import ready
 from faltung.errors import SettingError
 from guard import copied
 
@@ -38,9 +39,9 @@ def compiled_for(name: str) -> Iterator[None]:
         pytest.skip(f"this machine is no {name}")
     compiled, compile = [], compiler.compile
 
-    def recorded(*module: Any) -> Any:
+    def recorded(*module: Any, **known: Any) -> Any:
         compiled.append(module)
-        return compile(*module)
+        return compile(*module, **known)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiler, "compile", recorded)
@@ -54,6 +55,7 @@ def compiled_for(name: str) -> Iterator[None]:
 def _forget() -> None:
     host.cache_clear()
     elementwise._compiled.cache_clear()
+    ready.known.clear()
 
 
 def compare(

@@ -23,7 +23,7 @@ def test_every_call_of_a_step_with_its_time(capsys, model):
     outcome = run(capsys, "explain", model, "--batch", "20")
     assert (outcome.code, outcome.err) == (0, "")
     assert "asked for" in outcome.out
-    assert "backpropagation of 20 examples" in outcome.out
+    assert "a step of training with 20 examples" in outcome.out
     assert re.search(r"deep: 7 slices of 3 of 20 examples, \d at a time", outcome.out)
     rows = [line.split() for line in outcome.out.splitlines() if re.match(r" +\d+  ", line)]
     assert {"conv", "dense"} <= {name for row in rows for name in row}
@@ -35,6 +35,31 @@ def test_a_prediction_of_one_example_is_flat(capsys, model):
     out = run(capsys, "explain", model, "--batch", "1", "--predict").out
     assert "a prediction of 1 examples" in out
     assert "flat: one call after the other" in out
+
+
+def test_a_predictor(capsys, tmp_path):
+    network = ft.Chain(
+        first=ft.Conv(32, kernel=3, padding=1), norm=ft.BatchNorm(), relu=ft.ReLU(), second=ft.Conv(32, kernel=3),
+    ).on((16, 16, 16))  # fmt: skip
+    save_model(tmp_path / "model.safetensors", network, network.initial(0))
+    facts, rows = parts(run(capsys, "explain", tmp_path / "model.safetensors", "--batch", "8", "--predictor").out)
+    assert facts["asked for"] == "a predictor's call of 8 examples"
+    assert facts["folded"] == "norm"
+    assert facts["fewer multiplications"] == "first + relu, second"
+    kilobytes = 16 * (16 + 32) * 32 * 4 / 1024  # of weights; tables and biases are small
+    assert kilobytes < float(facts["packed weights and constants"].removesuffix(" KB")) < kilobytes + 4
+    assert [row[1:4] for row in rows] == [["first", "+", "relu"], ["second", "convolve", rows[1][3]]]
+    facts, rows = parts(run(capsys, "explain", tmp_path / "model.safetensors", "--batch", "8", "--predict").out)
+    assert "folded" not in facts
+    assert "fewer multiplications" not in facts
+    assert "pack" in {name for row in rows for name in row}
+
+
+def parts(out: str) -> tuple[dict[str, str], list[list[str]]]:
+    """What is said of a program, by name, and the rows of its calls."""
+    head, table = out.split("\n\n", 1)
+    facts = dict(re.split(r"  +", line, maxsplit=1) for line in head.splitlines())
+    return facts, [line.split() for line in table.splitlines() if re.match(r" +\d+  ", line)]
 
 
 def test_the_loops_of_a_node(capsys, model):

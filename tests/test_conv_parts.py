@@ -121,6 +121,15 @@ def test_chunks_and_pieces_of_sums_on_a_machine_of_tiny_caches(tiny, monkeypatch
     check(LONG[0], *LONG[1], end=end, dtype=dtype)
 
 
+def test_rows_across_the_batch_in_several_sweeps(tiny):
+    conv = Conv(33, kernel=3, padding="same")
+    [part] = convolution_of(conv, (4, 5, 160), np.dtype(np.float32))._forward(9)
+    assert isinstance(part.call, Call)
+    assert part.call.rows.across
+    assert part.call.tile.channels < 160
+    check(conv, 4, 5, 160, batch=9)
+
+
 @pytest.mark.parametrize("end", [True, False])
 @pytest.mark.parametrize(
     "conv",
@@ -134,16 +143,12 @@ def test_chunks_and_pieces_of_sums_on_a_machine_of_tiny_caches(tiny, monkeypatch
 )
 def test_volumes_tap_by_tap(conv, end, tiny, monkeypatch):
     surround(monkeypatch, end)
-    tile = call_of(convolution_of(conv, (3, 4, 5, 160), np.dtype(np.float32))).tile
-    assert tile.apart
+    call = call_of(convolution_of(conv, (3, 4, 5, 160), np.dtype(np.float32)))
+    assert call.tile.apart
+    assert call._pieces[0] == 1  # plane
     check(conv, 3, 4, 5, 160, end=end)
 
 
 def test_volumes_of_many_channels_fall_into_blocks_and_planes(guards):
-    conv = Conv(130, kernel=3, padding="same")
-    call = call_of(convolution_of(conv, (5, 3, 4, 256), np.dtype(np.float32)))
-    if call.tile.apart:  # as where an L1 cache is large
-        assert call._pieces[0] < 5
-        assert call.tile.channels < 256
-    check(conv, 5, 3, 4, 256, end=guards)
+    check(Conv(130, kernel=3, padding="same"), 5, 3, 4, 256, end=guards)
     check(ConvTranspose(130, kernel=3, stride=(1, 2, 1)), 2, 3, 4, 256, end=guards)

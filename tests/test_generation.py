@@ -1,7 +1,9 @@
 """The loop over samples in machine code: it does what the interpreter and the NumPy steps do, and nothing beside it."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from differences import assert_close
 from elf import LINKERS_OWN, undefined
 from emission import for_arm, spills
-from faltung.engine.host import arena, dispatch
+from faltung.engine.host import arena, dispatch, processors
 from faltung.engine.host.compile import assembly, compile, object_code, source
 from faltung.engine.host.machine import AVX512, NEON, Machine, host
 from faltung.engine.loops import interpreter
@@ -22,12 +24,14 @@ from faltung.engine.stream.columns import Columns, bfloat16, columns, product
 from faltung.engine.stream.generation import generate
 from faltung.engine.stream.generator import Generator
 from faltung.engine.stream.layout import Layout, Sizes
+from faltung.engine.stream.pace import Paced, PacedGenerator
 from faltung.errors import EngineError
 from faltung.models.wavenet.stepwise import Stepwise
 from guard import copied, guarded, surround
 from lowered import machines
 
 every_machine = pytest.mark.parametrize("name", machines())
+affinity = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
 halves = pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
 
 
@@ -47,7 +51,7 @@ def this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], No
 # A product
 
 
-def multiply(matrix: Columns, w: Any, x: Any, machine: Machine, end: bool) -> Any:
+def multiply(matrix: Columns, w: Any, x: Any, machine: Machine, end: bool, before: int = 0) -> Any:
     """y = 1 + x w, by machine code between guards; x is (taps, streams, inputs)."""
     f = Function("multiply", w=pointer(I32 if matrix.half else F32), x=pointer(F32), y=pointer(F32))
     _, taps, y = f.arguments
@@ -56,7 +60,7 @@ def multiply(matrix: Columns, w: Any, x: Any, machine: Machine, end: bool) -> An
     product(
         f, matrix, f.arguments[0], [(f.at(taps, tap * streams * inputs), inputs) for tap in range(len(x))],
         lambda s, o: f.constant(1.0, F32.times(matrix.lanes)),
-        lambda s, o, total: f.store(total, y, o + s * size),
+        lambda s, o, total: f.store(total, y, o + s * size), before,
     )  # fmt: skip
     result = guarded((streams, size), np.float32, end)
     arrays = copied(matrix.pack(w), end), copied(x.astype(np.float32), end), result
@@ -78,7 +82,7 @@ def test_a_product_is_exact_on_whole_numbers(name, half):
         w, x = random.integers(-9, 10, (taps, inputs, outputs)), random.integers(-9, 10, (taps, streams, inputs))
         matrix = columns(taps, inputs, outputs, streams, half, machine)
         for end in (True, False):
-            got = multiply(matrix, w, x, machine, end)
+            got = multiply(matrix, w, x, machine, end, before=taps - 1)
             assert np.array_equal(got[:, :outputs], 1 + np.einsum("tsi,tio->so", x, w))
             assert (got[:, outputs:] == 1).all(), "outputs that do not exist have weights of 0"
 
@@ -90,6 +94,18 @@ def test_sums_are_rounded_alike_for_any_number_of_streams():
     for streams in (1, 2, 4):
         some = multiply(columns(2, 50, 70, streams, False, host()), w, x[:, :streams], host(), True)
         assert np.array_equal(some, all_of_them[:streams])
+
+
+def test_groups_hold_all_streams_and_each_number_meets_a_pair_of_vectors():
+    for outputs in (1, 16, 40, 64, 128):
+        for streams in (1, 2, 3, 7, 8):
+            for machine in (AVX512, NEON):
+                matrix = columns(2, 32, outputs, streams, False, machine)
+                groups = matrix.groups()
+                assert [s for group in groups for s in group] == list(range(streams))
+                sums = [len(group) * width * matrix.sets for group in groups for _, _, width in matrix.blocks()]
+                assert max(sums) <= matrix.sums
+                assert len(groups) == 1 or max(width for _, _, width in matrix.blocks()) == min(2, matrix.vectors)
 
 
 def test_blocks_hold_all_vectors():
@@ -195,6 +211,48 @@ def test_two_workers_say_the_same(half):
         )
         assert np.array_equal(alone[0], shared[0])
         assert np.array_equal(alone[1], shared[1])
+
+
+@affinity
+def test_two_workers_never_share_a_processor():
+    """Also where the first one has moved since the second one was there."""
+    allowed, seen = os.sched_getaffinity(0), []
+
+    def look(elsewhere: Callable[[], None]) -> None:
+        elsewhere()
+        seen.append(os.sched_getaffinity(0))
+
+    with ThreadPoolExecutor(1) as other:
+        for place in (*allowed, *allowed):
+            os.sched_setaffinity(0, {place})
+            os.sched_setaffinity(0, allowed)
+            with processors.apart() as elsewhere:
+                here = os.sched_getaffinity(0)
+                other.submit(look, elsewhere).result()
+            assert len(here) == 1
+            assert seen.pop() == (allowed - here or allowed)
+            assert os.sched_getaffinity(0) == allowed
+
+
+def test_whoever_is_faster_goes_on_and_says_the_same(monkeypatch: pytest.MonkeyPatch):
+    """Two workers are slow for the first 3000 steps, and fast from then on."""
+    arrays, dilations = weights(*SMALL), (1, 2, 4)
+    law = said(Generator(dilations, arrays, 3), arrays, 2500, streams=3, temperature=0.9)
+    turns: list[tuple[int, int]] = []
+
+    def done(self: Paced, who: int, steps: int, seconds: float) -> None:
+        before = sum(count for _, count in turns)
+        turns.append((who, steps))
+        honest(self, who, steps, steps * (2.0 if who == 0 else 4.0 if before < 3000 else 1.0))
+
+    honest = Paced.done
+    monkeypatch.setattr(Paced, "done", done)
+    got = said(PacedGenerator(dilations, arrays, 3), arrays, 2500, streams=3, temperature=0.9)
+    for one, other in zip(law, got, strict=True):
+        assert np.array_equal(one, other)
+    assert turns[:4] == [(0, 200), (1, 200), (0, 600), (1, 200)], "both are tried, and after 1000 steps again"
+    assert sum(steps for who, steps in turns if who == 1) > 1500
+    assert turns[-1][0] == 1
 
 
 def test_all_outputs_belong_to_one_of_two_workers():

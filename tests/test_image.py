@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from faltung.engine.host import compile
+from faltung.engine.host import compile, emit
 from faltung.engine.host.image import image
 from faltung.engine.host.machine import host
 from faltung.engine.loops.language import F64, INDEX, Function, pointer
@@ -49,7 +49,7 @@ def functions() -> list[Function]:
 
 
 def code_of(text: str) -> bytes:
-    return compile._emitter(host()).emit_object(compile._optimised(text, host()))
+    return emit.emit(text, host())
 
 
 @only_x86

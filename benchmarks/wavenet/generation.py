@@ -12,21 +12,23 @@ from .in_faltung import Generation, initial
 from .sides import SETTINGS
 from .works import SPOKEN, examples
 
-ONE = "1 stream"
+ONE, PAIR = "1 stream", "2 workers"
 OURS = {ONE: {}, "bfloat16": {"bfloat16": True}, "8 streams": {"streams": 8}}
 TWO = {
-    "2 workers": {"workers": 2},
+    PAIR: {"workers": 2},
     "2 workers, bfloat16": {"workers": 2, "bfloat16": True},
     "2 workers, 8 streams": {"workers": 2, "streams": 8},
 }
 """Where there are two processors for them."""
 PEERS = {
     "numpy": ("speaking_numpy", {}),
-    "torch eager": ("speaking_torch", {}),
-    "torch compile": ("speaking_torch", {"compiled": True}),
+    "torch eager": ("speaking_torch", {"threads": 1}),
+    "torch compile": ("speaking_torch", {"threads": 1, "compiled": True}),
 }
 if "torch compile" not in SETTINGS:
     del PEERS["torch compile"]
+THREADS = {f"{name}, 2 threads": (module, how | {"threads": 2}) for name, (module, how) in PEERS.items() if how}
+"""Of PyTorch, which else has one."""
 STEPS, TOLERANCE = 200, 1e-4
 """Steps of a call, and by how much logits may differ, relative to the largest."""
 LAYERS = (4, 8, 16, 32, 64)
@@ -40,11 +42,16 @@ def generate(options):
     body = []
     for row in rows:
         rates = row["rates"]
-        best = max((rates[peer] for peer in PEERS if peer in rates), default=math.nan)
+        best, torch = (
+            max((rates[side] for side in PEERS | THREADS if side in rates and side.startswith(name)), default=math.nan)
+            for name in ("", "torch")
+        )
         roof = row["roof"] / row["bytes"]
         shown = (f"{rates[side]:,.0f}" for side in sides)
-        body.append([row["work"], *shown, rates[ONE] / best, f"{roof:,.0f}", rates[ONE] / roof])
-    header = ["network", *sides, f"{ONE} / best peer", "roof", f"{ONE} / roof"]
+        ours = max(rates[side] for side in (ONE, PAIR) if side in rates)
+        body.append([row["work"], *shown, ours / best, ours / torch, f"{roof:,.0f}", rates[ONE] / roof])
+    ratios = ["best of ours for one stream / best peer", "/ best PyTorch"]
+    header = ["network", *sides, *ratios, "roof of one thread", f"{ONE} / roof"]
     return rows, table("Samples a second, of all streams; float32 but for bfloat16", header, body)
 
 
@@ -67,7 +74,9 @@ def _compared(name, options):
     """One network: all sides in turn, and reading as many bytes as its weights are."""
     work = SPOKEN[name]
     params = initial(work)
-    peers = {side: _peer(side)(work, params) for side in PEERS if side in (options.sides or PEERS)}
+    known = PEERS | (THREADS if options.threads > 1 else {})
+    wanted = {side: how for side, how in known.items() if side.split(",")[0] in (options.sides or PEERS)}
+    peers = {side: _peer(*how)(work, params) for side, how in wanted.items()}
     codes = examples(1, 64)[0][0]
     law = Generation(work, params).logits(codes)
     for side, peer in peers.items():
@@ -84,7 +93,6 @@ def _compared(name, options):
     return {"work": name, "bytes": size, "rates": rates, "roof": roof}
 
 
-def _peer(side):
-    module, settings = PEERS[side]
+def _peer(module, settings):
     make = import_module(f".{module}", __package__).Generation
     return lambda work, params: make(work, params, **settings)

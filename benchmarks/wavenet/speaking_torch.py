@@ -4,20 +4,16 @@ Compiled, a whole step is one graph, the draw of the next code included, so that
 rings; where each layer's entry lies is computed within.
 """
 
-import os
-
 import torch
 
 from .works import CLASSES
-
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
 
 
 class Generation:
     """Samples one after the other; each call goes on where the last one ended."""
 
-    def __init__(self, work, params, compiled=False):
-        self.work, self.compiled = work, compiled
+    def __init__(self, work, params, threads=1, compiled=False):
+        self.work, self.threads, self.compiled = work, threads, compiled
         layers, residual, gate = range(1, len(work.dilations) + 1), work.residual, work.gate
         p = {name: torch.from_numpy(w) for name, w in params.items()}
         nothing = torch.zeros(1, residual)
@@ -87,6 +83,7 @@ class Generation:
     @torch.inference_mode()
     def logits(self, codes):
         """Of the next sample after each code."""
+        torch.set_num_threads(self.threads)
         self.begin()
         found, self.code = [], torch.tensor(codes[:1])
         for following in (*codes[1:], 0):
@@ -98,5 +95,6 @@ class Generation:
     @torch.inference_mode()
     def speak(self, steps):
         """So many more codes."""
+        torch.set_num_threads(self.threads)
         for number in torch.rand(steps, generator=self.random):
             self.before, self.code = self.code, self._next(number)[0]

@@ -8,10 +8,13 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from faltung.errors import ShapeError
 from faltung.geometry import Window
+
+if TYPE_CHECKING:
+    from fractions import Fraction  # few ask for one, and it takes long to load
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,10 @@ class Field:
         return max(map(len, self.phases))
 
     @property
-    def jump(self) -> Fraction:
+    def jump(self) -> "Fraction":
         """How many inputs the fields of neighbouring units lie apart; the mean, where units differ."""
+        from fractions import Fraction
+
         return Fraction(self.step, len(self.phases))
 
     @property

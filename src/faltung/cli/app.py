@@ -125,14 +125,16 @@ def explain(
     model: Model,
     size: Annotated[str | None, option("HxW", "The size of open axes, as in 128x128 or 16000.")] = None,
     batch: Annotated[int, Option(metavar="N", min=1, help="Examples at once.")] = 32,
-    predicting: Annotated[bool, Option("--predict", help="A prediction instead of backpropagation.")] = False,
+    predicting: Annotated[bool, Option("--predict", help="A prediction instead of a step of training.")] = False,
+    predictor: Annotated[bool, Option("--predictor", help="The same by a predictor.")] = False,
     ir: Annotated[str | None, option("NODE", "Print the loops of this node instead.")] = None,
 ) -> None:
     """Show how a model runs: the order of the calls, what passes between them, and the time of each."""
     from faltung.cli.data import parse_sizes
     from faltung.cli.explain import explain
 
-    explain(model, parse_sizes(size) if size else None, batch, predicting, ir)
+    asked = "predictor" if predictor else "predict" if predicting else "train"
+    explain(model, parse_sizes(size) if size else None, batch, asked, ir)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from faltung.errors import NetworkError, SettingError
 from faltung.exchange.modelfile import load_model
 from faltung.network import Network
 from faltung.text import aligned
+from faltung.training import SGD
 
 if TYPE_CHECKING:
     from faltung.engine.programs.explain import Row
@@ -21,14 +22,22 @@ if TYPE_CHECKING:
 HEADER = ("job", "node", "kernel", "examples", "tasks", "operations", "KB", "predicted us", "measured us", "% of peak")
 
 
-def explain(model: Path, size: tuple[int, ...] | None, batch: int, predicting: bool, node: str | None) -> None:
-    """Print the plan of backpropagation, or of a prediction; or the loops of one node."""
+ASKED = {
+    "train": "a step of training with {}",
+    "predict": "a prediction of {}",
+    "predictor": "a predictor's call of {}",
+}
+"""What can be explained."""
+
+
+def explain(model: Path, size: tuple[int, ...] | None, batch: int, asked: str, node: str | None) -> None:
+    """Print the plan of what is ``asked`` for; or the loops of one node."""
     if not compiled()[1]:
         raise NetworkError("there is no compiled code here, so nothing to explain", way_out="see the warning above")
     from faltung.engine.programs.explain import listing, nodes, rows, summary
 
     network, params, _ = load_model(model)
-    planned = _planned(network.on_executor("native"), params, size, batch, predicting)
+    planned, folded = _planned(network.on_executor("native"), params, size, batch, asked)
     if node is not None:
         if node not in nodes(planned):
             raise NetworkError(
@@ -37,8 +46,9 @@ def explain(model: Path, size: tuple[int, ...] | None, batch: int, predicting: b
             )
         print(listing(planned, node), end="")
         return
-    facts = {"asked for": f"{'a prediction' if predicting else 'backpropagation'} of {batch} examples"}
-    facts |= summary(planned)
+    facts = {"asked for": ASKED[asked].format(f"{batch} examples")} | summary(planned)
+    if folded:
+        facts["folded"] = ", ".join(folded)
     width = max(map(len, facts))
     for name, text in facts.items():
         print(f"{name:{width}}  {text}")
@@ -60,13 +70,20 @@ def _microseconds(seconds: float) -> str:
     return f"{1e6 * seconds:,.1f}"
 
 
-def _planned(network: Network, params: Params, size: tuple[int, ...] | None, batch: int, predicting: bool) -> "Planned":
-    """The plan for inputs of random numbers, with a cost that fits the output."""
+def _planned(
+    network: Network, params: Params, size: tuple[int, ...] | None, batch: int, asked: str
+) -> tuple["Planned", list[str]]:
+    """The plan for inputs of random numbers, with a cost that fits the output; and the nodes that are folded."""
     from faltung.engine.networks import plans
 
     sizes = {name: _sizes(name, shape, size) for name, shape in network.inputs.items()}
     x = random_inputs(network, sizes, batch, np.random.default_rng(0))
-    if predicting:
+    used = network
+    if asked == "predictor":
+        predictor = network.predictor(params)
+        predictor(x)
+        used = predictor.network
+    elif asked == "predict":
         network.predict(params, x)
     else:
         y = network.predict(params, {name: array[:1] for name, array in x.items()})
@@ -76,14 +93,17 @@ def _planned(network: Network, params: Params, size: tuple[int, ...] | None, bat
         if all(array.shape[-1] > 1 for array in outputs.values()):
             costs = dict.fromkeys(targets, CrossEntropy())
             targets = {name: np.zeros(target.shape[:-1], np.int64) for name, target in targets.items()}
-        network.backpropagate(params, x, targets, cost=costs, keep=())
-    plan = plans.newest(network)
+        sgd = SGD(0.01, momentum=0.9)
+        slots = sgd.slots({name: params[name] for name in network.parameters})
+        network.train_step(params, slots, x, targets, cost=costs, optimiser=sgd)
+    plan = plans.newest(used)
     if plan is None:
         raise NetworkError(
             "this network runs element by element: one of its elements has no kernels that can be recorded",
             way_out="use elements that have kernels, or fewer options",
         )
-    return plan.planned
+    pairs = zip(network.steps, used.steps, strict=True)
+    return plan.planned, [old.name for old, new in pairs if type(new.element) is not type(old.element)]
 
 
 def _sizes(name: str, shape: Shape, size: tuple[int, ...] | None) -> tuple[int, ...]:

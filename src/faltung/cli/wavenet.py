@@ -49,7 +49,7 @@ def generate(
     seed: Annotated[int, option("N", "Of all that is drawn (default 0).")] = 0,
     streams: Annotated[int, option("B", "So many at once, which takes less time than one by one.")] = 1,
     bfloat16: Annotated[bool, Option("--bfloat16", help="Round the weights: twice as fast.")] = False,
-    workers: Annotated[int, option("N", "2 share each step, which is faster if two processors are idle.")] = 1,
+    workers: Annotated[int | None, option("N", "1, or 2 that share each step (default: whichever is faster).")] = None,
 ) -> None:
     """Speak: sample by sample, each drawn from what the model expects after all before. Ctrl-C keeps what was said."""
     from faltung.cli.wavenet_generate import Asked, speak

@@ -34,7 +34,7 @@ class Asked:
     seed: int = 0
     streams: int = 1
     bfloat16: bool = False
-    workers: int = 1
+    workers: int | None = None
 
     def __post_init__(self):
         if self.seconds is not None and not 0 < self.seconds < math.inf:

@@ -3,9 +3,8 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from functools import reduce
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -14,6 +13,9 @@ from faltung.elements.pooling import check_axes
 from faltung.elements.settings import check_choice, check_number, check_sizes
 from faltung.errors import SettingError, ShapeError
 from faltung.geometry import PerAxis, Window, per_axis
+
+if TYPE_CHECKING:
+    from fractions import Fraction  # which takes long to load
 
 Scale: TypeAlias = float | tuple[float, ...]
 Taps: TypeAlias = list[tuple[Array, Array]]
@@ -101,11 +103,15 @@ class Resize(Element):
         axes = zip(self._scales(rank), shape, strict=False)
         return tuple(None if size is None else math.floor(scale * size) for scale, size in axes)
 
-    def _scales(self, rank: int) -> list[Fraction]:
+    def _scales(self, rank: int) -> "list[Fraction]":
+        from fractions import Fraction
+
         return [Fraction(scale).limit_denominator(10**6) for scale in per_axis(self.scale, rank, "scale", self)]
 
-    def _ratios(self, sizes: Shape, outputs: Shape) -> list[Fraction | None]:
+    def _ratios(self, sizes: Shape, outputs: Shape) -> "list[Fraction | None]":
         """The ratio r on each axis; None where it depends on a size that is open."""
+        from fractions import Fraction
+
         if self.scale is not None:
             return [1 / scale for scale in self._scales(len(sizes))]
         axes = zip(sizes, outputs, strict=True)
@@ -148,7 +154,7 @@ class Resize(Element):
         axes = zip(sizes, outputs, self._ratios(sizes, outputs), strict=True)
         return [self._axis_taps(*cast("tuple[int, int, Fraction]", axis)) for axis in axes]
 
-    def _axis_taps(self, size: int, output: int, ratio: Fraction) -> Taps:
+    def _axis_taps(self, size: int, output: int, ratio: "Fraction") -> Taps:
         """R (output, size), whose rows have one or two entries."""
         step, start, unit = self._places(size, output, ratio)
         low, rest = np.divmod(step * np.arange(output, dtype=np.int64) + start, unit)
@@ -156,7 +162,7 @@ class Resize(Element):
             return [(low.clip(0, size - 1), np.ones(output))]
         return [(low.clip(0, size - 1), 1 - rest / unit), ((low + 1).clip(0, size - 1), rest / unit)]
 
-    def _places(self, size: int, output: int, ratio: Fraction) -> tuple[int, int, int]:
+    def _places(self, size: int, output: int, ratio: "Fraction") -> tuple[int, int, int]:
         """Whole numbers: output j reads at (step j + start) / unit; "nearest" reads the entry at the floor of it."""
         i, o = ratio.numerator, ratio.denominator
         match self.alignment:

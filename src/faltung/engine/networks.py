@@ -71,18 +71,20 @@ class Frozen:
             return _named(value=Layerwise(Recording()).predict(network, own, given, later(Run())))
 
         dtypes = {name: np.dtype(np.int64) if name in network.indices else x.dtype for name, x in inputs.items()}
-        task = Task(
-            record,
-            {name: (x.shape[1:], dtypes[name]) for name, x in inputs.items()},
-            {name: (w.shape, w.dtype) for name, w in self._own.items()},
-            self._settled,
-            exact=False,
-        )
-        try:
-            plan = Plan(task, len(next(iter(inputs.values()))), summed=False)
-        except NotRecordedError:
-            return None
-        run = plan.bound([*inputs], network.outputs)
+        found = tuple((name, x.shape, dtypes[name]) for name, x in inputs.items())
+
+        def make() -> Plan:
+            task = Task(
+                record,
+                {name: (shape[1:], dtype) for name, shape, dtype in found},
+                {name: (w.shape, w.dtype) for name, w in self._own.items()},
+                self._settled,
+                exact=False,
+            )
+            return Plan(task, found[0][1][0], summed=False)
+
+        plan = plans.find(network, ("frozen", found), make)
+        run = None if plan is None else plan.bound([*inputs], network.outputs)
         if run is None or not network.indices:
             return run
 

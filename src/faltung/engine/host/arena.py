@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 from numpy.typing import NDArray
 
 from faltung.engine.host.recording import recorder
@@ -21,6 +22,8 @@ from faltung.engine.host.recording import recorder
 Array = NDArray[Any]
 LINE = 64
 PAGE = 4096
+MALLOC = 1 << 16
+"""Bytes up to which fresh memory costs less than memory that was used before."""
 _word = ctypes.c_size_t.from_address
 
 
@@ -73,11 +76,9 @@ class Pool:
         """A block of at least so many bytes; their content is arbitrary."""
         number = _number(count)
         with self.lock:
-            for similar in range(number, number + 4):
-                if blocks := self._idle.get(similar):
-                    block = blocks.pop()
-                    self.idle_bytes -= block.size
-                    break
+            if blocks := self._idle.get(number) or self._similar(number):
+                block = blocks.pop()
+                self.idle_bytes -= block.size
             else:
                 block = Block(number)
             self.lent_bytes += block.size
@@ -85,13 +86,21 @@ class Pool:
                 self.most_bytes = self.lent_bytes
         return block
 
+    def _similar(self, number: int) -> list[Block] | None:
+        """Idle blocks of the next sizes, if there are any."""
+        return next((blocks for more in (1, 2, 3) if (blocks := self._idle.get(number + more))), None)
+
     def take_back(self, block: Block) -> None:
         """Keep a block for whoever needs one next."""
+        number, size = block.number, block.size
         with self.lock:
-            self.lent_bytes -= block.size
-            self.idle_bytes += block.size
-            self._idle.setdefault(block.number, []).append(block)
-            self._idle.move_to_end(block.number)
+            self.lent_bytes -= size
+            self.idle_bytes += size
+            if number in self._idle:
+                self._idle[number].append(block)
+                self._idle.move_to_end(number)
+            else:
+                self._idle[number] = [block]
             while self.idle_bytes > self.most_bytes:
                 number, blocks = next(iter(self._idle.items()))
                 if blocks:
@@ -126,7 +135,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     block = lender.lend(math.prod(shape) * dtype.itemsize)
     loan = block.memory.view(_Loan)
     loan.block, loan.pool = block, lender
-    return np.ndarray(shape, dtype, loan)
+    return ndarray(shape, dtype, loan)
 
 
 def sums(shape: tuple[int, ...], dtype: Any) -> Array:

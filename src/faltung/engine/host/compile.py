@@ -8,20 +8,18 @@ import mmap
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from faltung.engine.host import cache, image, known
+from faltung.engine.host import cache, emit, image, known
 from faltung.engine.host.llvm import module as source
 from faltung.engine.host.machine import Machine
 from faltung.engine.loops.effects import effects
 from faltung.engine.loops.language import Function
-
-if TYPE_CHECKING:
-    import llvmlite.binding as llvm
 
 C_TYPES = {
     "pointer": ctypes.c_void_p,
@@ -32,9 +30,6 @@ C_TYPES = {
     "i64": ctypes.c_int64,
     "index": ctypes.c_int64,
 }
-RECIPE = "sroa, opt=2, pic, small"
-"""What becomes of the text: the passes, and how the machine code is made. Part of the cache's key."""
-
 _lock = threading.RLock()
 
 if hasattr(os, "register_at_fork"):  # the child of a fork must not wait for a thread that it does not have
@@ -51,6 +46,10 @@ class Counters:
 
 
 counters = Counters()
+_emitted: dict[str, bytes] = {}
+"""Object code by its key, while somebody is about to load it."""
+_seen: set[str] = set()
+"""The keys of what this process has loaded before."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +61,35 @@ class Code:
     """The name of its object in the cache."""
 
 
-def compile(functions: Sequence[Function], public: AbstractSet[str], machine: Machine) -> Code:
+def compile(
+    functions: Sequence[Function], public: AbstractSet[str], machine: Machine, *, text: str | None = None
+) -> Code:
     """Compile a module whose public functions can be called from Python: pointers are addresses, numbers numbers.
 
     The same functions are compiled once in a process, and once at all while the cache keeps them. Any thread may ask.
+    ``text`` is that of the module, where it is written already.
 
     Raises: EngineError where the system refuses memory for machine code.
     """
-    ir, known = source(functions, public, machine), signatures(functions, public)
+    ir, known = text or source(functions, public, machine), signatures(functions, public)
     return described(load(ir, types(known), machine), known, lambda: functions)
+
+
+@contextmanager
+def side_by_side(texts: Iterable[str], machine: Machine, threads: int) -> Iterator[None]:
+    """Within it, these modules are compiled already: by several threads, and while later texts were written."""
+
+    def is_new(ir: str) -> bool:
+        key = object_key(ir, machine)
+        return key not in _seen and cache.get(key) is None
+
+    with _lock:
+        for ir, code in emit.emit_all(filter(is_new, texts), machine, threads).items():
+            _emitted[object_key(ir, machine)] = code
+        try:
+            yield
+        finally:
+            _emitted.clear()
 
 
 Signature = list[Any]
@@ -109,7 +128,7 @@ def described(code: Code, known: list[Signature], write: Callable[[], Sequence[F
 
 def assembly(functions: Sequence[Function], public: AbstractSet[str], machine: Machine) -> str:
     """The assembly text, for reading and for counting spills."""
-    return _target(machine).emit_assembly(_optimised(source(functions, public, machine), machine))
+    return emit.assembly(source(functions, public, machine), machine)
 
 
 def load(ir: str, signatures: tuple[tuple[Any, ...], ...], machine: Machine) -> Code:
@@ -141,7 +160,7 @@ def _by_llvm(code: bytes, machine: Machine) -> tuple[Any, Callable[[str], int]]:
 
     _check_executable_memory()
     # The engine takes the target machine over, so each one needs its own.
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target(machine))
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), emit.target(machine))
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     return engine, engine.get_function_address
@@ -150,10 +169,11 @@ def _by_llvm(code: bytes, machine: Machine) -> tuple[Any, Callable[[str], int]]:
 def object_code(ir: str, machine: Machine) -> bytes:
     """The module as an object file: from the cache, or compiled and put there."""
     key = object_key(ir, machine)
+    _seen.add(key)
     code = cache.get(key)
     if code is None:
         counters.compiled += 1
-        code = _emitter(machine).emit_object(_optimised(ir, machine))
+        code = _emitted.pop(key, None) or emit.emit(ir, machine)
         cache.put(key, code)
     else:
         counters.loaded += 1
@@ -167,35 +187,7 @@ def object_key(ir: str, machine: Machine) -> str:
 
 def system() -> tuple[str, str, str]:
     """What object code depends on, beside its text and the processor."""
-    return known.known().triple, known.known().version, RECIPE
-
-
-@lru_cache
-def _emitter(machine: Machine) -> "llvm.TargetMachine":
-    """What compiles modules for this machine, one after the other."""
-    return _target(machine)
-
-
-def _optimised(ir: str, machine: Machine) -> "llvm.ModuleRef":
-    """The module after the one pass that is needed: stack slots become registers."""
-    import llvmlite.binding as llvm
-
-    module = llvm.parse_assembly(ir)
-    module.verify()
-    passes = llvm.create_new_module_pass_manager()
-    passes.add_sroa_pass()
-    passes.run(module, llvm.create_pass_builder(_emitter(machine), llvm.create_pipeline_tuning_options(speed_level=1)))
-    return module
-
-
-def _target(machine: Machine) -> "llvm.TargetMachine":
-    import llvmlite.binding as llvm
-
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
-        cpu=machine.cpu, features=machine.features, opt=2, reloc="pic", codemodel="small", jit=True
-    )
+    return known.known().triple, known.known().version, emit.RECIPE
 
 
 def _check_executable_memory() -> None:

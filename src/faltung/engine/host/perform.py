@@ -289,11 +289,19 @@ define void @perform(ptr %order) nounwind {
 def shims(kinds: frozenset[tuple[Any, ...]]) -> Mapping[tuple[Any, ...], Any]:
     """``call`` for kernels whose arguments, scratch and tasks left out, are of these C types, for each of several."""
     place, number = ctypes.c_void_p, ctypes.c_int64
-    names = {some: ".".join(["call", *(WORDS[kind][0] for kind in some)]) for some in kinds}
-    text = "".join(sorted(_shim(name, some) for some, name in names.items()))
+    names = {some: _name(some) for some in kinds}
     signatures = tuple((name, place, place, *[number] * 4) for name in sorted(names.values()))
-    found = load(text, signatures, host()).functions
+    found = load(shims_text(kinds), signatures, host()).functions
     return {some: found[name] for some, name in names.items()}
+
+
+def shims_text(kinds: frozenset[tuple[Any, ...]]) -> str:
+    """What LLVM makes ``shims`` from."""
+    return "".join(sorted(_shim(_name(some), some) for some in kinds))
+
+
+def _name(kinds: tuple[Any, ...]) -> str:
+    return ".".join(["call", *(WORDS[kind][0] for kind in kinds)])
 
 
 def _shim(name: str, kinds: tuple[Any, ...]) -> str:
@@ -319,8 +327,8 @@ def functions() -> Mapping[str, Callable[..., None]]:
     return load(TEXT, signatures, host()).functions
 
 
-HEAD = 11
-"""Words of an order before the numbers of the frame."""
+HEAD, SCRATCH = 11, 9
+"""Words of an order before the numbers of the frame; which of them says where the scratch is."""
 
 
 def overhead(jobs: int) -> int:

@@ -5,6 +5,8 @@ and how a thread leaves the one that it runs on.
 import ctypes
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -60,10 +62,21 @@ def here() -> int | None:
     return ctypes.CDLL(None).sched_getcpu() if hasattr(os, "sched_setaffinity") else None
 
 
-def avoid(processor: int | None) -> None:
-    """Keep the calling thread from one processor, if it may run on another one."""
-    if processor is not None and (others := os.sched_getaffinity(0) - {processor}):
-        os.sched_setaffinity(0, others)
+@contextmanager
+def apart() -> Iterator[Callable[[], None]]:
+    """Keep the calling thread where it is for a while; it gets what keeps another thread off that processor.
+
+    Both choose from those processors that the calling thread may run on, so that none is kept where it was before.
+    """
+    if (place := here()) is None:
+        yield lambda: None
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {place})
+    try:
+        yield lambda: os.sched_setaffinity(0, allowed - {place} or allowed)
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def leave() -> None:

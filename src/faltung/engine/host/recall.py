@@ -1,15 +1,16 @@
 """Kernels that were made before, found by what they are made from: nothing is written, translated or compiled again.
 
 What is kept is named by the recipe of a module (the function that writes it, and its settings), the machine, and a
-checksum of the engine's own sources; it says which object code belongs to it. Where a recipe cannot be told, or sources
-have changed while this process runs, the module is written as ever.
+checksum of the engine's own sources; it says what can be called, and which object code belongs to it: none where fusion
+has always replaced it. Where a recipe cannot be told, or sources have changed while this process runs, the module is
+written as ever.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -59,25 +60,31 @@ def _recalled(
     except TypeError:
         recipe = ""
     name = cache.key(recipe, repr(machine), CHECKSUM, *compiler.system())
+    written = lru_cache(partial(write, machine, *settings))
+
+    def remember(**known: Any) -> dict[str, Any]:
+        if recipe and _stamps() == STAMPS:
+            cache.put(name, json.dumps(known).encode())
+        return known
+
     entry = cache.get(name) if recipe else None
     if entry is not None:
         known = json.loads(entry)
-        code = cache.get(known["object"])
-        if code is not None:
-            signatures = known["functions"]
-            again = partial(write, machine, *settings)
-            return promised(partial(compiler.link, code, signatures, machine, again), signatures, again)
-    functions = write(machine, *settings)
-    public = public or frozenset(function.name for function in functions)
-    signatures = compiler.signatures(functions, public)
+    else:
+        names = public or frozenset(function.name for function in written())
+        known = remember(object="", functions=compiler.signatures(written(), names))
+    signatures = known["functions"]
+    code = cache.get(known["object"]) if known["object"] else None
+    if code is not None:
+        return promised(lambda _: compiler.link(code, signatures, machine, written), signatures, written)
+    names = frozenset(name for name, *_ in signatures)
 
-    def made() -> Code:
-        code = compiler.compile(functions, public, machine)
-        if recipe and _stamps() == STAMPS:
-            cache.put(name, json.dumps({"object": code.key, "functions": signatures}).encode())
+    def made(text: str | None) -> Code:
+        code = compiler.compile(written(), names, machine, text=text)
+        remember(object=code.key, functions=signatures)
         return code
 
-    return promised(made, signatures, lambda: functions)
+    return promised(made, signatures, written, lambda: compiler.source(written(), names, machine))
 
 
 def told(value: Any) -> str:

@@ -13,6 +13,7 @@ import atexit
 import ctypes
 import os
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ import numpy as np
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from faltung.engine.host import arena, dispatch, processors
+from faltung.engine.host import arena, direct, dispatch, processors
 from faltung.engine.host import perform as programs
 from faltung.engine.host.arena import address
 from faltung.engine.host.recording import recorder
@@ -84,10 +85,11 @@ class _Team:
 
     def __init__(self):
         self.busy = _words()  # the first is 1 while a job is shared
-        self.place = self.busy.ctypes.data
         self.posts = (ctypes.c_void_p * 0)()
-        self.posts_place = ctypes.addressof(self.posts)
         self._all_posts = [self.posts]  # another thread may just be reading older ones
+        self.place = self.busy.ctypes.data
+        self.row = np.array([self.place, ctypes.addressof(self.posts), 0])
+        """That place, that of the posts, and how many they are."""
         self.workers: list[_Worker] = []
         self._ended = False
         self._lock = threading.Lock()
@@ -103,7 +105,8 @@ class _Team:
                         break
                 posts = (ctypes.c_void_p * len(self.workers))(*(worker.place for worker in self.workers))
                 self._all_posts.append(posts)
-                self.posts_place, self.posts = ctypes.addressof(posts), posts  # so the place is never of fewer
+                self.row[1] = ctypes.addressof(posts)  # first, so that there are never fewer than said
+                self.posts, self.row[2] = posts, len(posts)
         for worker in self.workers[:helpers]:
             worker.wake()
 
@@ -166,60 +169,75 @@ def launch(
         team.call(threads - 1)
     helpers = min(threads - 1, len(team.posts))
     few = max(1, min(tasks // (8 * threads), int(tasks * SMALL / work)))
-    size = -(-scratch // arena.LINE) * arena.LINE
+    size = _lines(scratch)
     memory = arena.scratch(size * (helpers + 1))
     dispatch.share(team.place, team.posts, helpers, kernel, kernel.job(tasks, few, numbers), memory.address, size)
 
 
 def perform(jobs: int, many: int, numbers: bytes, work: float, scratch: int) -> None:
     """Do the jobs of a program; ``work`` is an estimate of all operations, ``scratch`` what one thread needs."""
-    team, helpers = _team, 0
-    if work >= SMALL and (threads := count()) > 1:
-        if work >= WAKING:
-            team.call(threads - 1)
-        helpers = min(threads - 1, len(team.posts))
-    size = -(-scratch // arena.LINE) * arena.LINE
+    team, threads = _team, count() if work >= SMALL else 1
+    if threads > 1 and work >= WAKING:
+        team.call(threads - 1)
+    posts = team.posts
+    helpers = min(threads - 1, len(posts))
+    size = _lines(scratch)
     memory = arena.scratch(size * (helpers + 1) + programs.overhead(many))
-    head = jobs, many, len(numbers) // 8, *_sharing()[0], team.place, team.posts_place, helpers, memory.address, size
-    programs.functions()["perform"](_head.pack(*head) + numbers)
+    own = team.place, ctypes.addressof(posts), helpers, memory.address, size
+    programs.functions()["perform"](_head.pack(jobs, many, len(numbers) // 8, *_sharing()[0], *own) + numbers)
 
 
 def performer(
-    jobs: int, many: int, words: int, pick: Callable[[tuple[int, ...]], Any], offsets: Sequence[int], *,
-    work: float, scratch: int, inside: int,
-) -> Callable[..., None]:  # fmt: skip
-    """``perform`` for jobs that are done often, as a function of addresses; how many threads work is asked now.
+    jobs: int, many: int, sources: Sequence[tuple[int, int]], *, work: float, scratch: int, inside: int
+) -> Callable[..., None]:
+    """``perform`` for jobs that are done often, as a function of arrays.
 
-    The numbers are what ``pick`` takes from 0, 1, the addresses, and those of places (``offsets``) in ``inside`` bytes.
+    The numbers are 0, 0, 1, and then places, each so many bytes behind the first number of an array; that of number -1
+    are ``inside`` bytes which nobody else uses.
     """
-    threads = count() if work >= SMALL else 1
-    size = -(-scratch // arena.LINE) * arena.LINE
-    begin = programs.overhead(many) + size * threads
-    helpers, places = threads - 1, tuple(begin + offset for offset in offsets)
-    sharing, alive = _sharing()
-    do, head = programs.functions()["perform"], (jobs, many, words, *sharing)
-    pack = struct.Struct(f"={programs.HEAD + words}q").pack
-    calls = helpers and work >= WAKING
+    (sharing, alive), size = _sharing(), _lines(scratch)
+    words = programs.HEAD + 3 + len(sources)
+    begin = _lines(8 * words)
+    known: dict[int, tuple[Callable[..., None], int]] = {}
 
-    def perform(*addresses: int) -> None:
-        team, block = _team, arena.scratch(begin + inside)
-        memory = block.address
-        if calls:
-            team.call(helpers)
-        posts = len(team.posts)
-        do(
-            pack(
-                *head, team.place, team.posts_place, helpers if helpers < posts else posts, memory, size,
-                *pick((0, 1, *addresses, *[memory + place for place in places])),
-            )
-        )  # fmt: skip
+    def made(threads: int) -> tuple[Callable[..., None], int]:
+        """The function for so many threads, and what it needs of a thread's scratch."""
+        behind = begin + programs.overhead(many) + size * threads
+        order = [jobs, many, words - programs.HEAD, *sharing, 0, 0, 0, 0, size, 0, 0, 1, *[0] * len(sources)]
+        places = [(programs.SCRATCH, direct.SCRATCH, begin)]
+        for word, (number, offset) in enumerate(sources, programs.HEAD + 3):
+            inner = number < 0
+            places.append((word, direct.SCRATCH if inner else direct.ARRAYS + number, offset + inner * behind))
+        known[threads] = direct.function(order, places, threads - 1), behind + inside
+        return known[threads]
 
-    perform.alive = alive  # pyright: ignore[reportFunctionMemberAccess] -- whose places are in the head
+    def perform(*arrays: NDArray[Any]) -> None:
+        threads = count() if work >= SMALL else 1
+        function, need = known.get(threads) or made(threads)
+        team = _team
+        if threads > 1 and work >= WAKING:
+            team.call(threads - 1)
+        function(arena.scratch(need).memory, team.row, *arrays)
+
+    perform.alive = alive  # pyright: ignore[reportFunctionMemberAccess] -- whose places are in the orders
     return perform
 
 
+def _getenv() -> Callable[[bytes], bytes | None]:
+    """A function that reads an environment variable: the system's, since Python's takes five times as long."""
+    if sys.platform == "win32":
+        return lambda name: os.fsencode(found) if (found := os.environ.get(os.fsdecode(name))) is not None else None
+    return ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.c_char_p)(("getenv", ctypes.PyDLL(None)))
+
+
+_environment = _getenv()
 _head = struct.Struct(f"={programs.HEAD}q")
 _sharing = cache(dispatch.sharing)
+
+
+def _lines(count: int) -> int:
+    """So many bytes, up to a whole cache line."""
+    return -(-count // arena.LINE) * arena.LINE
 
 
 def _number(argument: Any) -> Any:
@@ -233,14 +251,18 @@ def _number(argument: Any) -> Any:
 
 def count() -> int:
     """How many threads work: ``FALTUNG_THREADS``, or as many as this process may use processors."""
-    asked = os.environ.get("FALTUNG_THREADS")
-    if asked is None:
-        return processors.usable()
-    if not asked.isdecimal() or int(asked) < 1:
+    asked = _environment(b"FALTUNG_THREADS")
+    return processors.usable() if asked is None else _asked(asked)
+
+
+@cache
+def _asked(text: bytes) -> int:
+    if not text.isdigit() or int(text) < 1:
         raise SettingError(
-            f"got FALTUNG_THREADS={asked!r}, expected a whole number of at least 1", way_out="unset FALTUNG_THREADS"
+            f"got FALTUNG_THREADS={os.fsdecode(text)!r}, expected a whole number of at least 1",
+            way_out="unset FALTUNG_THREADS",
         )
-    return int(asked)
+    return int(text)
 
 
 @cache

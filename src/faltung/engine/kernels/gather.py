@@ -21,9 +21,9 @@ pool_gather(sizes: index*, dy: f32*, kept: index*, dx: f32*, scratch: index*, fi
             total.4 = 1.0 / 3.0 * dy.3
             add... = total.3 + 1.0 / 3.0 * dy[... + (u - 1) * 16 : ...]
             total.3 = add...
-            mul... = sizes[spans0 + 2 * u] * 16
-            dx.1[mul... : mul... + 16] = total.3
-            dx.1[mul... + 16 : mul... + 32] = total.4
+            mul... = u * 32
+            blocks[mul... : mul... + 16] = total.3
+            blocks[mul... + 16 : mul... + 32] = total.4
 """
 
 import math
@@ -134,6 +134,8 @@ class _Writer:
             return
         cover = Cover(replace(self.regions, axes=(Axis(axis.stride, axis.stride),)), self.kind, self.masks)
         first, last = blocks_
+        begin = self.size.span(len(self.regions.axes) - 1, first, whole=True).begin
+        dx = f.at(dx, (begin - first * axis.stride) * channels, name="blocks")
         shared = f.select(last - first < cover.pixels, last, first) if cover.pixels > 1 else last
         with f.loop("u", shared, first) as u:
             most = max(1, SUMS // axis.stride)
@@ -195,7 +197,7 @@ class _Writer:
                         total.set(share if alone and not back else total.value + share)
 
         regions(visit)
-        place = self.size.span(len(self.regions.axes) - 1, u, whole=True).begin * channels
+        place = u * (axis.stride * channels)  # from the table it would be known late, and loads wait for that
         if cover:
             cover.store(f, [total.value for (total,) in sums], dx, place)
             return

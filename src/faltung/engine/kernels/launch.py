@@ -228,7 +228,8 @@ class Call:
         fits = steps == (1, filters, tap * (rows.taps > 1), row * (h.taps > 1), h.taps * row * (d.taps > 1))
         if fits and tiles < PACKED and not packs_once() and (here.masks or rows.outputs % tile.block == 0):
             return replace(tile, filters=filters, channels=rows.inputs)
-        volume = d.size > 1 or d.taps > 1  # else rows run across larger batches, whose sums have another order
+        # not of images: where their rows run across larger batches, sums have another order
+        volume = not rows.across and (d.size > 1 or d.taps > 1)
         if volume and tile.channels < rows.inputs:
             most = here.l1 * 2 // 3 // (tile.block * rows.kind.size)
             channels = max(c for c in range(1, most + 1) if rows.inputs % c == 0)

@@ -47,6 +47,8 @@ ENTRIES = 16
 """Of a tile."""
 CHUNK = 24
 """Tiles whose entries lie in the scratch at a time, at most."""
+PITCH = 25
+"""Tiles from one entry to the next: odd, so that the entries of a tile do not push each other out of the L1 cache."""
 LEAST = 12
 """Tiles that a task has, at least, beyond two tasks: its weights are read once for them, from the L2 cache at best."""
 RANGE = 64
@@ -120,7 +122,7 @@ def convolve(name: str, rows: Rows, plan: Tile) -> list[Function]:
     sizes, x, w, y, bias, scratch, first, last = f.arguments
     size = {field: f.load(sizes, number, name=field) for number, field in enumerate(SIZES)}
     blocks = -(-outputs // block)
-    v, m = scratch, f.at(scratch, ENTRIES * CHUNK * inputs)
+    v, m = scratch, f.at(scratch, ENTRIES * PITCH * inputs)
     with f.loop("task", last, first) as task:
         part, rest = task % size["ranges"], task // size["ranges"]
         band, n = rest % size["bands"], rest // size["bands"]
@@ -136,7 +138,8 @@ def convolve(name: str, rows: Rows, plan: Tile) -> list[Function]:
             many = f.min(count - chunk * size["chunk"], size["chunk"])
             with f.loop("t", many) as t:
                 i, j = (start + t) // size["columns"], (start + t) % size["columns"]
-                spread(f, rows, plan, size, x_n, i * 2 + size["h_start"], j * 2 + size["w_start"], f.at(v, t * inputs))
+                h, w_ = i * 2 + size["h_start"], j * 2 + size["w_start"]
+                spread(f, rows, plan.lanes, size, x_n, h, w_, f.at(v, t * inputs), PITCH)
             groups = (many + (plan.tiles - 1)) // plan.tiles
             base, longer = many // groups, many % groups
             with f.loop("block", block_last, block_first) as number:
@@ -144,7 +147,7 @@ def convolve(name: str, rows: Rows, plan: Tile) -> list[Function]:
                 with f.loop("e", ENTRIES) as entry:
                     at = f.variable("at", 0)
                     u_e = f.at(u, entry * (inputs * block))
-                    v_e, m_e = f.at(v, entry * (CHUNK * inputs)), f.at(m, entry * (CHUNK * block))
+                    v_e, m_e = f.at(v, entry * (PITCH * inputs)), f.at(m, entry * (PITCH * block))
                     with f.loop("group", groups) as group:
                         tiles = base + f.select(group < longer, f.constant(1), f.constant(0))
                         for wanted, function in products.items():
@@ -162,9 +165,13 @@ def convolve(name: str, rows: Rows, plan: Tile) -> list[Function]:
     return [*products.values(), f]
 
 
-def spread(f: Function, rows: Rows, plan: Tile, size: dict[str, Value], x: Value, h: Value, w: Value, v: Value) -> None:
-    """The entries of the tile whose first pixel is (h, w); what lies outside of x is 0."""
-    inputs, lanes = rows.inputs, plan.lanes
+def spread(
+    f: Function, rows: Rows, lanes: int, size: dict[str, Value], x: Value, h: Value, w: Value, v: Value, chunk: int
+) -> None:
+    """The entries of the tile whose first pixel is (h, w); what lies outside of x is 0. Entries of a ``chunk`` of tiles
+    lie together.
+    """
+    inputs = rows.inputs
     place = f.at(x, h * size["x_row"] + w * inputs)
     room = f.min(f.min(h, size["x_height"] - 4 - h), f.min(w, size["x_width"] - 4 - w))
 
@@ -182,7 +189,7 @@ def spread(f: Function, rows: Rows, plan: Tile, size: dict[str, Value], x: Value
             turned = list(zip(*[_filtered(column) for column in zip(*d, strict=True)], strict=True))
             for a, line in enumerate(turned):
                 for b, entry in enumerate(_filtered(line)):
-                    f.store(entry, v, c + (4 * a + b) * (CHUNK * inputs), whole)
+                    f.store(entry, v, c + (4 * a + b) * (chunk * inputs), whole)
 
     with f.where(room >= 0):
         entries(None)
@@ -209,7 +216,7 @@ def gather(
     outputs, lanes, block = rows.outputs, plan.lanes, plan.block
     with f.loop("o", f.min(f.constant(outputs) - begin, block), step=lanes) as o:
         mask = f.first_lanes(f.constant(outputs) - begin - o, lanes) if outputs % lanes else None
-        entries = [[f.load(m, o + (4 * a + b) * (CHUNK * block), lanes) for b in range(4)] for a in range(4)]
+        entries = [[f.load(m, o + (4 * a + b) * (PITCH * block), lanes) for b in range(4)] for a in range(4)]
         lines = list(zip(*[_joined(column) for column in zip(*entries, strict=True)], strict=True))
         shift = f.load(bias, o, lanes, mask)
         pixels = [[pixel + shift for pixel in _joined(line)] for line in lines]
@@ -301,7 +308,7 @@ class Call:
         start = self._zeros if bias is None else np.ascontiguousarray(bias)
         turned = 9 * rows.inputs * plan.block * rows.kind.size if taps.output > 1 else 0
         workers.launch(code_.functions["pack"], w, packed, *steps, tasks=blocks, work=packed.size, scratch=turned)
-        scratch = ENTRIES * CHUNK * (rows.inputs + plan.block) * rows.kind.size
+        scratch = ENTRIES * PITCH * (rows.inputs + plan.block) * rows.kind.size
         workers.launch(
             code_.functions["convolve"], self._sizes, x, packed, y, start, tasks=int(self._sizes[0]), work=self.work,
             scratch=scratch,
@@ -312,7 +319,8 @@ class Call:
         return constant(np.zeros(self.rows.outputs, self.rows.kind.dtype))
 
     @cached_property
-    def _tiles(self) -> tuple[int, int]:
+    def tiles(self) -> tuple[int, int]:
+        """Rows of tiles, and columns."""
         h, w = self.axes
         return -(-h.output // 2), -(-w.output // 2)
 
@@ -324,7 +332,7 @@ class Call:
         128 inputs and outputs.) For few tiles, weights take longer to read than these estimates know.
         """
         rows, (h, w), lanes = self.rows, self.axes, machine.lanes(self.rows.kind.size)
-        inputs, outputs, tiles = -(-rows.inputs // lanes), -(-rows.outputs // lanes), math.prod(self._tiles)
+        inputs, outputs, tiles = -(-rows.inputs // lanes), -(-rows.outputs // lanes), math.prod(self.tiles)
         here = tiles * (0.55 * ENTRIES * rows.inputs * outputs + 60 * inputs + 50 * outputs + 40)
         there = h.output * w.output * (0.55 * 9 * rows.inputs * outputs + 30)
         return tiles >= LEAST and 1.1 * here < there
@@ -332,14 +340,14 @@ class Call:
     @cached_property
     def work(self) -> int:
         """Multiply-adds of the products."""
-        rows, columns = self._tiles
+        rows, columns = self.tiles
         return self.examples * rows * columns * ENTRIES * self.rows.inputs * self.rows.outputs
 
     @cached_property
     def _sizes(self) -> Array:
         """The run-time numbers."""
         (h, w), plan = self.axes, schedule(self.rows, host())
-        rows, columns = self._tiles
+        rows, columns = self.tiles
         blocks = -(-self.rows.outputs // plan.block)
         wanted = -(-SLICES // self.examples)
         weights = ENTRIES * self.rows.inputs * self.rows.outputs

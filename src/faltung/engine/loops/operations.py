@@ -12,7 +12,6 @@ shifts by less than 0 or by all bits. Whole division by 0 stops the process; the
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -58,6 +57,8 @@ def fused(a: Lanes, b: Lanes, c: Lanes) -> Lanes:
 
 
 def _fused(a: float, b: float, c: float) -> float:
+    from fractions import Fraction  # which takes long to load
+
     if not np.isfinite([a, b, c]).all():
         return c if np.isfinite([a, b]).all() else a * b + c
     exact = Fraction(a) * Fraction(b) + Fraction(c)

@@ -5,6 +5,8 @@ kernels: ``forward(element, params, x, run) -> (y, kept)``, ``error(element, par
 ``gradient(element, params, kept, dy)``; a table ``LOWERINGS`` says which functions belong to which element. They are
 given float32 or float64. What they keep may differ from what the element would, but has the batch (or 1) as its first
 axis too, and the element's own ``renew`` understands it. An element without an entry runs by its NumPy definition.
+
+Where all follows from sizes, a function is ``ready``: for arrays like those of an earlier call it is a small program.
 """
 
 from collections.abc import Callable, Mapping

@@ -20,12 +20,13 @@ import numpy as np
 from faltung.elements.element import Array
 from faltung.engine.host import arena
 from faltung.engine.host.machine import Machine, host
-from faltung.engine.host.recording import constant, exact, packs_once
+from faltung.engine.host.recording import constant, exact, packs_once, sliced
 from faltung.engine.kernels import elementwise, narrow, winograd
 from faltung.engine.kernels.correlate import Rows
 from faltung.engine.kernels.elementwise import KINDS
 from faltung.engine.kernels.lanes import fill
 from faltung.engine.kernels.launch import Axis, Call, Place, Steps, Taps, gradient
+from faltung.engine.kernels.winograd_sums import Sums
 from faltung.engine.loops.language import INDEX, Function, Type, pointer
 from faltung.geometry import Window
 
@@ -80,6 +81,10 @@ class Convolution:
         """dw, summed over the batch."""
         if not len(x):
             return np.zeros(w_shape, x.dtype)
+        if sums := self._fewer_in_sums(len(x)):
+            dw = arena.empty(w_shape, x.dtype)
+            sums.gradient(x, dy, dw)
+            return dw
         [part] = self._known("gradient", len(x), lambda count: self._rows(count, across=False))
         return _summed(part.call, x, dy, w_shape)  # pyright: ignore[reportArgumentType] -- narrow ones sum nothing
 
@@ -170,10 +175,21 @@ class Convolution:
 
     def _fewer_multiplications(self, examples: int, *, back: bool = False) -> list[_Part]:
         """One call where ``winograd`` pays, and rounding may differ; ``back`` is the error."""
+        found = self._in_tiles(examples, back=back)
+        return [_Part(found[0], 0, found[1])] if found and found[0].pays(host()) else []
+
+    def _fewer_in_sums(self, examples: int) -> Sums | None:
+        """The gradient where ``winograd_sums`` pays, and rounding may differ: of a slice, since it has one task."""
+        found = self._in_tiles(examples) if sliced() else None
+        sums = Sums(found[0]) if found else None
+        return sums if sums and sums.pays(host()) else None
+
+    def _in_tiles(self, examples: int, *, back: bool = False) -> tuple[winograd.Call, int] | None:
+        """The call of ``winograd``, if these are images with 3x3 taps, and rounding may differ; and where w begins."""
         (depth, *plane), (_, h_tap, w_tap) = self.windows, self._tap_steps
         taps = [(window.kernel, window.stride, window.dilation) for window in plane]
         if exact() or self.groups > 1 or depth.kernel > 1 or self.extent[0] > 1 or taps != [(3, 1, 1)] * 2:
-            return []
+            return None
         pads = [window.pads(size)[0] for window, size in zip(plane, self.extent[1:], strict=True)]
         x, y = (self.extent, self.channels), (self.positions, self.filters)
         steps, first, starts = Taps(0, h_tap, w_tap, self.filters, 1), 0, [-pad for pad in pads]
@@ -186,7 +202,7 @@ class Convolution:
         )
         rows = winograd.Rows(self.kind, x[1], y[1])
         call = winograd.Call(rows, (h, w), examples, _steps(*x), _steps(*y), steps)
-        return [_Part(call, 0, first)] if call.pays(host()) else []
+        return call, first
 
     def _forward(self, examples: int) -> list[_Part]:
         if parts := self._spread_forward(examples) or self._fewer_multiplications(examples):

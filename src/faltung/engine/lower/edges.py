@@ -23,6 +23,7 @@ from faltung.engine.kernels.interpolate import Along, Matrix
 from faltung.engine.kernels.margins import Margins, numbers, surround
 from faltung.engine.lower.pointwise import no_gradient
 from faltung.engine.lower.resize import Interpolated
+from faltung.engine.programs.ready import ready
 
 
 class Surrounded:
@@ -97,12 +98,14 @@ def _summed(element: Pad, shape: tuple[int, ...], dtype: Any, machine: Machine) 
     return Interpolated(matrices, Along(channels, len(sizes), weighted=False), dtype, machine.masks)
 
 
+@ready
 def crop_forward(element: Crop, params: Params, x: Any, run: Run = Run()) -> tuple[Array, tuple[Ends, ...]]:
     """See ``Crop.forward``."""
     y, kept = element.forward(params, x, run)
     return _cut_out(x[0] if element.arity == 2 else x, y, kept), kept
 
 
+@ready
 def crop_error(element: Crop, params: Params, kept: tuple[Ends, ...], dy: Array) -> Any:
     """See ``Crop.error``."""
     if dy.size == 0:
@@ -111,6 +114,7 @@ def crop_error(element: Crop, params: Params, kept: tuple[Ends, ...], dy: Array)
     return (dx, None) if element.arity == 2 else dx
 
 
+@ready
 def pad_forward(element: Pad, params: Params, x: Array, run: Run = Run()) -> tuple[Array, tuple[int, ...]]:
     """See ``Pad.forward``."""
     if x.size == 0:
@@ -118,6 +122,7 @@ def pad_forward(element: Pad, params: Params, x: Array, run: Run = Run()) -> tup
     return _padded(element, x.shape[1:], x.dtype, host())(x), x.shape[1:-1]
 
 
+@ready
 def pad_error(element: Pad, params: Params, kept: tuple[int, ...], dy: Array) -> Array:
     """See ``Pad.error``."""
     if element.mode == "constant" or dy.size == 0:

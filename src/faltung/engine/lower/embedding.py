@@ -9,25 +9,34 @@ import numpy as np
 from faltung.elements.element import Array, Params, Run
 from faltung.elements.embedding import Embedding
 from faltung.engine.host import arena, workers
+from faltung.engine.host.machine import host
 from faltung.engine.host.recording import Fresh, sliced
 from faltung.engine.kernels import rows
 from faltung.engine.kernels.elementwise import COST, TASK, code, vectors
-from faltung.engine.kernels.lanes import copy, fill
+from faltung.engine.kernels.lanes import Part, blocks, fill, parts
 from faltung.engine.kernels.slices import add_slices
 from faltung.engine.loops.language import I64, INDEX, Function, Type, Value, pointer
+from faltung.engine.programs.ready import ready
 
 RANGES = 8
 """In so many parts the rows of dw are divided; each costs a look at all indices."""
+VECTORS = 16
+"""Of a row of w, so many are copied at a time."""
 
 
-def _chosen(kind: Type) -> Function:
+def _chosen(kind: Type, channels: int, masks: bool) -> Function:
     """y[row] = w[x[row]]."""
     f = rows.row_kernel("chosen", x=pointer(I64), w=pointer(kind), y=pointer(kind))
     x, w, y, *_ = f.arguments
-    length = rows.row_length(f)
     with rows.each_row(f) as row:
-        index = f.convert("bits", f.load(x, row), INDEX)
-        copy(f, f.at(y, row * length), f.at(w, index * length), length, kind)
+        source = f.at(w, f.convert("bits", f.load(x, row), INDEX) * channels)
+        target = f.at(y, row * channels)
+
+        def copy(c: Value, some: list[Part]) -> None:
+            for part, vector in [(part, part.load(f, source, c)) for part in some]:
+                part.store(f, vector, target, c)
+
+        blocks(f, parts(channels, kind, masks), VECTORS, copy)
     return f
 
 
@@ -60,12 +69,21 @@ def _added(kind: Type) -> Function:
 
 def forward(element: Embedding, params: Params, x: Array, run: Run = Run()) -> tuple[Array, Array]:
     """See ``Embedding.forward``."""
-    element.admit(params, x)
-    w, indices = np.ascontiguousarray(params["w"]), np.ascontiguousarray(x, np.int64)
-    if x.dtype.kind not in "iu" or np.max(indices.view(np.uint64), initial=0) >= element.count:  # a negative is large
+    indices = np.ascontiguousarray(x, np.int64)
+    largest = np.maximum.reduce(indices.view(np.uint64), axis=None, initial=0)  # a negative index is large
+    if x.dtype.kind not in "iu" or largest >= element.count:
         element.admit_indices(x)
-    y = arena.empty((*x.shape, element.channels), w.dtype)
-    rows.launch(code(_chosen, w.dtype), indices, w, y, rows=x.size, length=element.channels)
+    return _rows_of(element, params, indices)
+
+
+@ready
+def _rows_of(element: Embedding, params: Params, indices: Array) -> tuple[Array, Array]:
+    """``forward`` for indices that have been looked at."""
+    element.admit(params, indices)
+    w = np.ascontiguousarray(params["w"])
+    y = arena.empty((*indices.shape, element.channels), w.dtype)
+    kernel = code(_chosen, w.dtype, element.channels, host().masks)
+    rows.launch(kernel, indices, w, y, rows=indices.size, length=element.channels)
     return y, indices
 
 
@@ -74,6 +92,7 @@ def error(element: Embedding, params: Params, kept: Array, dy: Array) -> None:
     return
 
 
+@ready
 def gradient(element: Embedding, params: Params, kept: Array, dy: Array) -> dict[str, Array]:
     """See ``Embedding.gradient``."""
     kept, dy = np.ascontiguousarray(kept, np.int64), np.ascontiguousarray(dy)

@@ -20,6 +20,7 @@ from faltung.engine.kernels.elementwise import COST, TASK, code, vectors
 from faltung.engine.kernels.mathematics import sigmoid, tanh
 from faltung.engine.loops.language import INDEX, Function, Type, Value, pointer
 from faltung.engine.lower.pointwise import no_gradient
+from faltung.engine.programs.ready import ready
 
 BLOCK = 4
 """Vectors of channels that are summed in one pass over all positions."""
@@ -62,6 +63,7 @@ def _ungated(kind: Type) -> Function:
     return f
 
 
+@ready
 def gate_forward(element: Gate, params: Params, x: Array, run: Run = Run()) -> tuple[Array, Array]:
     """See ``Gate.forward``."""
     element.admit(params, x)
@@ -71,6 +73,7 @@ def gate_forward(element: Gate, params: Params, x: Array, run: Run = Run()) -> t
     return y, x
 
 
+@ready
 def gate_error(element: Gate, params: Params, kept: Array, dy: Array) -> Array:
     """See ``Gate.error``."""
     dx = arena.empty(kept.shape, dy.dtype)
@@ -115,6 +118,7 @@ def _totals(kind: Type) -> Function:
     return f
 
 
+@ready
 def offset_forward(element: Offset, params: Params, x: Arrays, run: Run = Run()) -> tuple[Array, None]:
     """See ``Offset.forward``."""
     series, h = map(np.ascontiguousarray, x)
@@ -127,6 +131,7 @@ def offset_forward(element: Offset, params: Params, x: Arrays, run: Run = Run())
     return y, None
 
 
+@ready
 def offset_error(element: Offset, params: Params, kept: None, dy: Array) -> Arrays:
     """See ``Offset.error``."""
     dy, channels = np.ascontiguousarray(dy), dy.shape[-1]

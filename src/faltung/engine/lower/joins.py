@@ -20,6 +20,7 @@ from faltung.engine.kernels import rows
 from faltung.engine.kernels.elementwise import code, elementwise, launch, vectors
 from faltung.engine.loops.language import INDEX, Function, Type, Value, pointer
 from faltung.engine.lower.pointwise import no_gradient
+from faltung.engine.programs.ready import ready
 
 MOST = 8
 """Inputs that one pass reads side by side."""
@@ -70,6 +71,7 @@ def _join(combine: Callable[[Value, Value], Value], x: Arrays) -> Array:
     return y
 
 
+@ready
 def sum_forward(element: Sum, params: Params, x: Arrays, run: Run = Run()) -> tuple[Array, int]:
     """See ``Sum.forward``."""
     element.admit_all(params, x)
@@ -81,12 +83,14 @@ def sum_error(element: Sum, params: Params, kept: int, dy: Array) -> Arrays:
     return (dy,) * kept
 
 
+@ready
 def product_forward(element: Product, params: Params, x: Arrays, run: Run = Run()) -> tuple[Array, Arrays]:
     """See ``Product.forward``."""
     element.admit_all(params, x)
     return _join(operator.mul, x), tuple(x)
 
 
+@ready
 def product_error(element: Product, params: Params, kept: Arrays, dy: Array) -> Arrays:
     """See ``Product.error``."""
     if len(kept) >= MOST:
@@ -97,6 +101,7 @@ def product_error(element: Product, params: Params, kept: Arrays, dy: Array) -> 
     return dx
 
 
+@ready
 def concat_forward(element: Concat, params: Params, x: Arrays, run: Run = Run()) -> tuple[Array, tuple[int, ...]]:
     """See ``Concat.forward``."""
     element.admit_all(params, x)
@@ -107,6 +112,7 @@ def concat_forward(element: Concat, params: Params, x: Arrays, run: Run = Run())
     return y, sizes
 
 
+@ready
 def concat_error(element: Concat, params: Params, kept: tuple[int, ...], dy: Array) -> Arrays:
     """See ``Concat.error``."""
     dy, axis = np.ascontiguousarray(dy), _axis(element, dy)

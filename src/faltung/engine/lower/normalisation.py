@@ -18,6 +18,7 @@ from faltung.engine.kernels import layernorm, standardise
 from faltung.engine.kernels.channels import SLICES, period_of, run_channelwise, run_sums, slice_of, width
 from faltung.engine.kernels.elementwise import COST, code
 from faltung.engine.kernels.rows import launch
+from faltung.engine.programs.ready import ready
 
 Both = tuple[Array, dict[str, Array]]
 
@@ -30,6 +31,7 @@ def _small(kernel: Callable[..., None], *arguments: Any) -> None:
 # --------------------------------------------------------------------------------------------------------- BatchNorm
 
 
+@ready
 def batch_forward(norm: BatchNorm, params: Params, x: Array, run: Run = Run()) -> tuple[Array, Any]:
     """See ``BatchNorm.forward``; kept are x, what ``settle`` gives, and the statistics for ``renew``."""
     norm.admit(params, x)
@@ -51,6 +53,7 @@ def batch_forward(norm: BatchNorm, params: Params, x: Array, run: Run = Run()) -
     return run_channelwise(standardise.scale_all, [x], table), (x, table, about, statistics)
 
 
+@ready
 def batch_backward(norm: BatchNorm, params: Params, kept: Any, dy: Array) -> Both:
     """dx and the gradients."""
     x, _, _, statistics = kept
@@ -61,6 +64,7 @@ def batch_backward(norm: BatchNorm, params: Params, kept: Any, dy: Array) -> Bot
     return run_channelwise(standardise.move_all, [x, dy], back), gradients
 
 
+@ready
 def batch_error(norm: BatchNorm, params: Params, kept: Any, dy: Array) -> Array:
     """See ``BatchNorm.error``."""
     _, table, _, statistics = kept
@@ -69,11 +73,13 @@ def batch_error(norm: BatchNorm, params: Params, kept: Any, dy: Array) -> Array:
     return batch_backward(norm, params, kept, dy)[0]
 
 
+@ready
 def batch_gradient(norm: BatchNorm, params: Params, kept: Any, dy: Array) -> dict[str, Array]:
     """See ``BatchNorm.gradient``."""
     return _batch_sums(kept, np.ascontiguousarray(dy))[0]
 
 
+@ready
 def batch_renew(norm: BatchNorm, params: Params, kept: Any) -> dict[str, Array]:
     """See ``BatchNorm.renew``."""
     _, _, about, statistics = kept
@@ -103,6 +109,7 @@ def _batch_sums(kept: Any, dy: Array) -> tuple[dict[str, Array], Array]:
 # --------------------------------------------------------------------------------------------------------- LayerNorm
 
 
+@ready
 def layer_forward(norm: LayerNorm, params: Params, x: Array, run: Run = Run()) -> tuple[Array, Any]:
     """See ``LayerNorm.forward``; kept are x, mean and 1 / sigma."""
     norm.admit(params, x)
@@ -124,16 +131,19 @@ def layer_forward(norm: LayerNorm, params: Params, x: Array, run: Run = Run()) -
     return y, (x, mean, inverse)
 
 
+@ready
 def layer_backward(norm: LayerNorm, params: Params, kept: Any, dy: Array) -> Both:
     """dx and the gradients."""
     return _layer_back(norm, params, kept, dy)
 
 
+@ready
 def layer_error(norm: LayerNorm, params: Params, kept: Any, dy: Array) -> Array:
     """See ``LayerNorm.error``."""
     return _layer_back(norm, params, kept, dy, adds=False)[0]
 
 
+@ready
 def layer_gradient(norm: LayerNorm, params: Params, kept: Any, dy: Array) -> dict[str, Array]:
     """See ``LayerNorm.gradient``."""
     return _layer_back(norm, params, kept, dy, moves=False)[1]

@@ -30,6 +30,7 @@ from faltung.engine.kernels.elementwise import code, elementwise, launch
 from faltung.engine.kernels.mathematics import exp, expm1, normal, sigmoid, softplus, tanh
 from faltung.engine.loops.language import Function, Type, Value
 from faltung.engine.lower.formula import translate
+from faltung.engine.programs.ready import ready
 from faltung.formula import Formula
 from faltung.formula.tree import Name
 
@@ -91,6 +92,7 @@ def _error(kind: Type, element: Activation) -> Function:
     return elementwise(kind, 2, lambda kept, dy: [dy * PAIRS[type(element)].slope(element, kept)])
 
 
+@ready
 def forward(element: Activation, params: Params, x: Array, run: Run = Run()) -> tuple[Array, Array]:
     """y = f(x), and what is kept: x or y."""
     x = np.ascontiguousarray(x)
@@ -99,6 +101,7 @@ def forward(element: Activation, params: Params, x: Array, run: Run = Run()) -> 
     return y, y if PAIRS[type(element)].keeps_y else x
 
 
+@ready
 def error(element: Activation, params: Params, kept: Array, dy: Array) -> Array:
     """dx = dy f'."""
     kept, dy = np.ascontiguousarray(kept), np.ascontiguousarray(dy)

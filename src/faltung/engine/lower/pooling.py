@@ -33,6 +33,7 @@ from faltung.engine.kernels.regions import Axis, Regions
 from faltung.engine.loops.language import I8, I32
 from faltung.engine.lower.pointwise import no_gradient
 from faltung.engine.lower.reductions import Aggregated
+from faltung.engine.programs.ready import ready
 from faltung.geometry import per_axis
 
 
@@ -150,6 +151,7 @@ def _reduction(kind: str) -> Aggregate:
     return Max(I32) if kind == "max" else Mean()
 
 
+@ready
 def forward(
     element: Pooling | AdaptivePool | GlobalPool, params: Params, x: Array, run: Run = Run()
 ) -> tuple[Array, Any]:
@@ -161,6 +163,7 @@ def forward(
     return y.reshape(len(x), x.shape[-1]) if isinstance(element, GlobalPool) else y, kept
 
 
+@ready
 def error(element: Pooling | AdaptivePool | GlobalPool, params: Params, kept: Any, dy: Array) -> Array:
     """The element's ``error``."""
     if not isinstance(kept, tuple):  # the definition's own

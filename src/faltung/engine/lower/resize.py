@@ -27,6 +27,7 @@ from faltung.engine.kernels.interpolate import Along, Matrix, interpolate, numbe
 from faltung.engine.kernels.regions import Axis, Regions
 from faltung.engine.lower.pointwise import no_gradient
 from faltung.engine.lower.pooling import Pooled
+from faltung.engine.programs.ready import ready
 from faltung.geometry import Window, per_axis
 
 Applied = Callable[[Array], Array]
@@ -95,6 +96,7 @@ def _transposed(taps: Taps, size: int) -> Matrix:
     return Matrix.listed(rows, np.arange(len(rows)) % outputs, weights, size, outputs)
 
 
+@ready
 def forward(element: Resize, params: Params, x: Any, run: Run = Run()) -> tuple[Array, Any]:
     """The element's ``forward``; only the shapes of its inputs are kept."""
     inputs = x if element.arity == 2 else (x,)
@@ -105,6 +107,7 @@ def forward(element: Resize, params: Params, x: Any, run: Run = Run()) -> tuple[
     return there(np.ascontiguousarray(inputs[0])), shapes
 
 
+@ready
 def error(element: Resize, params: Params, kept: Any, dy: Array) -> Any:
     """The element's ``error``."""
     if dy.size == 0:

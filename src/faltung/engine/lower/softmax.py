@@ -21,6 +21,7 @@ from faltung.engine.kernels.mathematics import decay, exp, log
 from faltung.engine.kernels.rows import each_band, each_row, largest, launch, row_kernel, row_length, summed
 from faltung.engine.loops.language import Function, Type, Value, pointer
 from faltung.engine.lower.pointwise import no_gradient
+from faltung.engine.programs.ready import ready
 
 
 def softmax(kind: Type) -> Function:
@@ -108,6 +109,7 @@ def _run(kernel: Callable[[Type], Function], *arrays: Array) -> Array:
     return y
 
 
+@ready
 def softmax_forward(element: Softmax, params: Params, x: Array, run: Run = Run()) -> tuple[Array, Array]:
     """See ``Softmax.forward``."""
     element.admit(params, x)
@@ -115,11 +117,13 @@ def softmax_forward(element: Softmax, params: Params, x: Array, run: Run = Run()
     return y, y
 
 
+@ready
 def softmax_error(element: Softmax, params: Params, kept: Array, dy: Array) -> Array:
     """See ``Softmax.error``."""
     return _run(softmax_back, kept, dy)
 
 
+@ready
 def log_softmax_forward(element: LogSoftmax, params: Params, x: Array, run: Run = Run()) -> tuple[Array, Array]:
     """See ``LogSoftmax.forward``."""
     element.admit(params, x)
@@ -127,6 +131,7 @@ def log_softmax_forward(element: LogSoftmax, params: Params, x: Array, run: Run 
     return y, y
 
 
+@ready
 def log_softmax_error(element: LogSoftmax, params: Params, kept: Array, dy: Array) -> Array:
     """See ``LogSoftmax.error``."""
     return _run(log_softmax_back, kept, dy)

@@ -70,8 +70,16 @@ def summary(planned: Planned) -> dict[str, str]:
         )
         working = max((call.scratch for calls in lists.calls.values() for call in calls), default=0)
         facts["a worker's memory"] = f"{_kilobytes(working)} between calls, {working / here.l2:.0%} of the L2 cache"
+    calls = [call for _, _, some, _ in _jobs(planned) for call in some]
+    kernels = ("convolve", "winograd_gradient")
+    fewer = dict.fromkeys(call.launch.node for call in calls if call.launch.function.name.startswith(kernels))
+    if fewer:
+        facts["fewer multiplications"] = ", ".join(fewer)
+    settled = {b.address: b.size for call in calls for b in call.launch.reads if b.kind == "constant"}
+    packed = planned.arrays.get(":shared", 0) + sum(settled.values())
+    if packed:
+        facts["packed weights and constants"] = _kilobytes(packed)
     for name, what in (
-        (":shared", "packed weights and constants"),
         (":sums", "sums of all slices"),
         (":left", "left for later stages"),
         (":area", "memory between calls"),

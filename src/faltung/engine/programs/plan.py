@@ -34,8 +34,6 @@ FEW = 4
 """Examples that are too few to be split among workers."""
 TASKS = 16
 """Tasks that a prediction should have, if there are so many examples."""
-MALLOC = 1 << 16
-"""Bytes up to which fresh memory costs less than memory that was used before."""
 MOST = 64
 """Plans that a network keeps; those used least recently go."""
 
@@ -78,13 +76,14 @@ class Task:
             except ValueError as error:  # NumPy was to write into recorded memory
                 raise NotRecordedError(str(error)) from error
             places = {name: recorder.place(array) for name, array in results.items()}
+            launches = needed(recorder.launches, places.values()) if strips else recorder.launches
+            together = fused(launches, places.values())  # whose kernels are made later, too
         for name, place in places.items():
             outside = place.buffer.kind in ("input", "parameter") or name.startswith(OF_EXAMPLES)
             if outside and results[name].nbytes != place.buffer.size:
                 raise NotRecordedError(f"{name}, which is a part of another value")
         shapes = {name: (array.shape, array.dtype) for name, array in results.items()}
-        launches = needed(recorder.launches, places.values()) if strips else recorder.launches
-        recorded = Recorded(examples, fused(launches, places.values()), places)
+        recorded = Recorded(examples, together, places)
         return (self.settled.without(recorded) if self.settled else recorded), shapes
 
 
@@ -139,19 +138,19 @@ class Plan:
         ):
             return None
         inside = {name: size for name, size in arrays.items() if name not in names}
-        run, address = self.planned.program.bound([*inputs, *names], inside), arena.address
-        lenders = [arena.empty if size > MALLOC else np.empty for size in sizes]
+        run = self.planned.program.bound([*inputs, *names], inside)
+        lenders = [arena.empty if size > arena.MALLOC else np.empty for size in sizes]
         wanted = [(empty, self._shapes[name], self._dtypes[name]) for empty, name in zip(lenders, names, strict=True)]
         lend, shape, dtype = wanted[0]
 
         def single(x: Array) -> Array:
             y = lend(shape, dtype)
-            run(address(x), address(y))
+            run(x, y)
             return y
 
         def several(*given: Array) -> dict[str, Array]:
             new = [lend(shape, dtype) for lend, shape, dtype in wanted]
-            run(*map(address, given), *map(address, new))
+            run(*given, *new)
             return dict(zip(outputs, new, strict=True))
 
         def one(*given: Array) -> Array:

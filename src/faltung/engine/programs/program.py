@@ -9,13 +9,12 @@ import ctypes
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from faltung.engine.host import arena, dispatch, perform, workers
+from faltung.engine.host import arena, dispatch, perform, promise, workers
 from faltung.engine.host.recording import Buffer, Fresh, Later, Launch, Place, Slices
 
 Array = NDArray[Any]
@@ -75,7 +74,14 @@ class Program:
         self._kept: list[Any] = []
         self._scratch = 0
         self._work = 0.0
-        self._shims = perform.shims(frozenset(map(_kinds, _launches(jobs))))
+        kinds = frozenset(map(_kinds, _launches(jobs)))
+        others = {
+            perform.shims_text(kinds): lambda: perform.shims(kinds),
+            perform.TEXT: perform.functions,
+            dispatch.text(): dispatch.sharing,
+        }
+        promise.keep((launch.function for launch in _launches(jobs)), others, workers.count())
+        self._shims = perform.shims(kinds)
         words = [word for job in jobs for word in (self._lists(job) if isinstance(job, Lists) else self._alone(job))]
         self._count = len(jobs)
         self._jobs = self._place(words)
@@ -99,16 +105,15 @@ class Program:
         return all(type(name) is str for name in self._words)
 
     def bound(self, names: Sequence[str], inside: Mapping[str, int]) -> Callable[..., None]:
-        """``run``, if it is fixed, for arrays whose addresses are given in this order; ``inside`` are bytes that nobody
-        sees.
+        """``run``, if it is fixed, as a function of arrays in the order of these names.
+
+        ``inside`` are bytes that nobody sees.
         """
-        offsets, size = {}, 0
+        sources, size = {name: (number, 0) for number, name in enumerate(names)}, 0
         for name, count in inside.items():
-            offsets[name], size = size, size + _lines(count)
-        known = [*names, *offsets]
-        pick = itemgetter(0, 0, 1, *(2 + known.index(name) for name in self._words))
+            sources[name], size = (-1, size), size + _lines(count)
         perform = workers.performer(
-            self._jobs, self._count, FIRST + len(self._words), pick, [*offsets.values()], work=self._work,
+            self._jobs, self._count, [sources[name] for name in self._words], work=self._work,
             scratch=_lines(self._layout.size) + self._scratch, inside=size,
         )  # fmt: skip
         perform.owner = self  # pyright: ignore[reportFunctionMemberAccess] -- so that the jobs outlive it

@@ -9,9 +9,10 @@ Layers are data: all have the same sizes, their weights lie one behind the other
 each begins and how far its taps lie apart. A queue is a ring of (kernel - 1) dilation entries, so a step reads and
 writes as much for any dilation. Between two samples nothing runs but this.
 
-Two workers share the outputs. One has the chain, which nobody can share without waiting twice a layer: gates and
-residuals; the other one takes most skips, for which it needs z only, and follows as fast as z comes. At the end of a
-step they meet three times, and halve its products. Who adds what to which sum is the same as for one worker.
+Two workers share the weights. One has the chain, which nobody can share without waiting twice a layer: gates and
+residuals. The other one needs z only, and follows as fast as z comes: it takes most skips, and what the past taps give
+to the same layer's gate in the next step, which is known by then. At the end of a step they meet three times, and halve
+its products. Who adds what to which sum is the same as for one worker.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from faltung.engine.kernels import mathematics
 from faltung.engine.loops.language import F32, I32, I64, INDEX, Function, Value, pointer
 from faltung.engine.stream.columns import LINE, product
 from faltung.engine.stream.layout import Layout, Sizes
-from faltung.engine.stream.sampling import draw, drawn
+from faltung.engine.stream.sampling import draw
 
 MEETINGS = 3
 """Of a step."""
@@ -64,6 +65,7 @@ def _loop(layout: Layout, number: int) -> Function:
     words = {} if layout.sizes.half else {"weights": pointer(F32)}
     f = Function(("generate", "follow")[number], **ARGUMENTS | words)
     writer = _Writer(f, layout, number)
+    writer.begin()
     with f.loop("step", writer.count) as step:
         if number == 0:
             writer.front(step)
@@ -75,6 +77,8 @@ def _loop(layout: Layout, number: int) -> Function:
             else:
                 writer.wait(step, layer + 1)
             writer.out(layer, z)
+            if number == 1:
+                writer.past(step + 1, layer)
         writer.end(step)
         if number == 0:
             with f.where(writer.given <= step):
@@ -102,16 +106,26 @@ class _Writer:
         self._out, self._end1, self._end2 = (
             matrix.part(*part) for matrix, part in zip(all_of_them, (share.both, share.end1, share.end2), strict=True)
         )
-        self._into_words = self._gate.words if number == 0 else 0
-        self._layer_words = self._into_words + self._out.words
+        self._into = self._gate if layout.sizes.workers == 1 else self._gate.some((1, self._gate.taps - 1)[number])
+        self._layer_words = self._into.words + self._out.words
 
-    def _place(self, name: str, s: int) -> Value:
+    def _place(self, name: str, s: int | Value) -> Value:
         """What a stream remembers under this name."""
         return self.f.at(self._memory[name], s * self.layout.memory[name][1], name=name)
 
     def _each(self, size: int, body: Callable[[Value], None]) -> None:
         with self.f.loop("c", size, step=self.lanes) as c:
             body(c)
+
+    def begin(self) -> None:
+        """What the second worker does a step ahead must be done for the first step, too."""
+        now = self.f.constant(0)
+        if self.number == 0:
+            self.wait(now, now)
+        else:
+            with self.f.loop("layer", self.layers) as layer:
+                self.past(now, layer)
+            self.tell(now, now)
 
     def front(self, step: Value) -> None:
         """u = [sum of a row for each tap | 0]."""
@@ -131,7 +145,7 @@ class _Writer:
             self._each(n, add)
             self._each(self.layout.skip, lambda c, u=u: f.store(f.constant(0.0, self.kind), u, n + c))
 
-    def _code(self, s: int, step: Value) -> Value:
+    def _code(self, s: int | Value, step: Value) -> Value:
         """Where the oldest code lies that a step hears."""
         return self.stream_codes * s + step
 
@@ -146,7 +160,7 @@ class _Writer:
             self.f.wait(self._clock(step, clock), self.clocks, (1 - self.number) * FAR, self.pause, self.system)
 
     def _clock(self, step: Value, clock: Value) -> Value:
-        return self.f.convert("bits", step * (self.layers + MEETINGS) + clock, I64)
+        return self.f.convert("bits", step * (self.layers + MEETINGS) + clock + 1, I64)
 
     def _meet(self, step: Value, meeting: int) -> None:
         self.tell(step, self.layers + meeting)
@@ -154,23 +168,38 @@ class _Writer:
 
     def z(self, layer: Value) -> Value:
         """Where the gate's outputs go: for two workers, a place for each layer, so that none need wait."""
-        size = len(self.streams) * self.layout.gate if len(self.layout.shares) > 1 else 0
-        return self.f.at(self._memory["z"], layer * size, name="z")
+        size = len(self.streams) * 3 * self.layout.gate if len(self.layout.shares) > 1 else 0
+        return self.f.at(self._memory["layers"], layer * size, name="z")
+
+    def _before(self, layer: Value) -> Value:
+        """Where the other worker puts what the gates are given by the past."""
+        return self.f.at(self.z(layer), len(self.streams) * self.layout.gate, name="before")
+
+    def past(self, step: Value, layer: Value) -> None:
+        """What the past taps give to a gate."""
+        f, width, before = self.f, 2 * self.layout.gate, self._before(layer)
+        product(
+            f, self._into, f.at(self.weights, layer * self._layer_words, name="w"),
+            [(slot, self.layout.residual) for slot in self._slots(layer, step)],
+            lambda s, o: f.constant(0.0, self.kind),
+            lambda s, o, total: f.store(total, before, o + s * width),
+        )  # fmt: skip
 
     def gate(self, step: Value, layer: Value, z: Value) -> None:
         """z = tanh(a) sigmoid(b), from the queue's entries and h; then h takes the place of the oldest one."""
         f, layout = self.f, self.layout
-        slots = self._slots(layer, self.time + step)
-        for slot in self._slots(layer + 1, self.time + step):  # which no guess of the processor's finds
-            for line in range(0, len(self.streams) * layout.residual, LINE // F32.size):
-                f.prefetch(slot, line)
+        slots, before = self._slots(layer, step), self._before(layer)
         starts = f.at(self.starts, step * self.step_start + layer * (2 * layout.gate), name="start")
         inside, u = self._memory["inside"], self._memory["u"]
+        past = [(slot, layout.residual) for slot in slots] if len(layout.shares) == 1 else []
+
+        def start(s: int, o: Value) -> Value:
+            begin = f.load(starts, self.stream_start * s + o, self.lanes)
+            return begin if past else begin + f.load(before, o + s * 2 * layout.gate, self.lanes)
+
         product(
-            f, self._gate, f.at(self.weights, layer * self._layer_words, name="w"),
-            [*((slot, layout.residual) for slot in slots), (u, layout.both)],
-            lambda s, o: f.load(starts, self.stream_start * s + o, self.lanes),
-            lambda s, o, total: f.store(total, inside, o + s * 2 * layout.gate),
+            f, self._into, f.at(self.weights, layer * self._layer_words, name="w"), [*past, (u, layout.both)], start,
+            lambda s, o, total: f.store(total, inside, o + s * 2 * layout.gate), len(past),
         )  # fmt: skip
         for s in self.streams:
             here, new = self._place("u", s), f.at(slots[0], s * layout.residual)
@@ -185,9 +214,16 @@ class _Writer:
 
             self._each(layout.gate, halves)
 
-    def _slots(self, layer: Value, time: Value) -> list[Value]:
+    def _slots(self, layer: Value, step: Value) -> list[Value]:
         """Where the past taps lie in the layer's queue, the oldest first."""
-        f, n = self.f, self.sizes
+        slots = self._taps(layer, step)
+        for slot in self._taps(layer + 1, step):  # which no guess of the processor's finds
+            for line in range(0, len(self.streams) * self.layout.residual, LINE // F32.size):
+                self.f.prefetch(slot, line)
+        return slots
+
+    def _taps(self, layer: Value, step: Value) -> list[Value]:
+        f, n, time = self.f, self.sizes, self.time + step
         begin, dilation = (f.convert("bits", f.load(self.table, 2 * layer + k), INDEX) for k in (0, 1))
         queue, entry = f.at(self.queues, begin, name="queue"), n.streams * self.layout.residual
         length = dilation * (n.kernel - 1)
@@ -197,7 +233,7 @@ class _Writer:
         """u = u + bias + [residual | skip] of z."""
         f, part, width = self.f, self._out, self._out.vectors * self.lanes
         u = f.at(self._memory["u"], self.share.both[0] * self.lanes, name="u")
-        w = f.at(self.weights, layer * self._layer_words + self._into_words, name="w")
+        w = f.at(self.weights, layer * self._layer_words + self._into.words, name="w")
         bias = f.at(self.biases, layer * width, name="bias")
         product(
             f, part, w, [(z, self.layout.gate)],
@@ -234,10 +270,7 @@ class _Writer:
     def draw(self, step: Value) -> None:
         """The next code of each stream."""
         f, classes, logits = self.f, self.layout.classes, self._logits(step)
-        places = [f.at(logits, s * classes) for s in self.streams]
-        sums = [self._place("sums", s) for s in self.streams]
-        draw(f, self.kind, places, sums, classes, self.scale)
-        for s in self.streams:
-            number = f.load(self.numbers, self.count * s + step)
-            code = drawn(f, self.kind, sums[s], classes, number)
+        with f.loop("stream", len(self.streams)) as s:
+            sums, number = self._place("sums", s), f.at(self.numbers, self.count * s + step)
+            code = draw(f, self.kind, f.at(logits, s * classes), sums, classes, self.scale, number)
             f.store(code, self.codes, self._code(s, step) + self.sizes.front)

@@ -15,7 +15,7 @@ from faltung.engine.host.modes import flushed
 from faltung.engine.host.recall import recalled
 from faltung.engine.stream.generation import FAR, generate
 from faltung.engine.stream.layout import Layout, Sizes
-from faltung.engine.stream.sampling import COLDEST
+from faltung.engine.stream.sampling import COLDEST, by_number, in_lanes
 
 Array = NDArray[Any]
 
@@ -75,13 +75,15 @@ class Generator:
             for end in ("", ".b")
         )
         ends = [(end1, weights["end1"], _wide(weights["end1.b"], layout.end))]
-        ends += [(end2, weights["end2"], _wide(weights["end2.b"], layout.classes, -np.inf))]
+        classes = _wide(weights["end2"], layout.classes), _wide(weights["end2.b"], layout.classes, -np.inf)
+        ends += [(end2, *(in_lanes(array, lanes) for array in classes))]
         packed = []
         for number, share in enumerate(layout.shares):
             some = slice(share.both[0] * lanes, share.both[1] * lanes)
             words, biases = [], [bias[:, some].ravel()]
             for layer in range(self.layers):
-                words += [gate.pack(into[layer])] if number == 0 else []
+                taps = slice(None) if self.sizes.workers == 1 else (slice(-1, None), slice(-1))[number]
+                words.append(gate.some(len(into[layer, taps])).pack(into[layer, taps]))
                 words.append(both.part(*share.both).pack(out[layer][None, :, some]))
             for (matrix, w, b), part in zip(ends, (share.end1, share.end2), strict=True):
                 some = slice(part[0] * lanes, part[1] * lanes)
@@ -147,12 +149,16 @@ class Generator:
             partial(_run, loop, *map(arena.address, (*packed, *arrays)), *tail)
             for loop, packed in zip(self._loops, self._packed, strict=True)
         ]
-        shared = [streams.helper.submit(_elsewhere, processors.here(), other) for other in others]
-        first()
-        for part in shared:
-            part.result()
+        if others:
+            with processors.apart() as elsewhere:
+                shared = [streams.helper.submit(_elsewhere, elsewhere, other) for other in others]
+                first()
+            for part in shared:
+                part.result()
+        else:
+            first()
         streams.time += count
-        return logits[..., : n.classes] if keep else None
+        return by_number(logits, layout.lanes)[..., : n.classes] if keep else None
 
 
 @cache
@@ -166,9 +172,9 @@ def _run(loop: Any, *arguments: Any) -> None:
         loop(*arguments)
 
 
-def _elsewhere(processor: int | None, run: Callable[[], None]) -> None:
-    """Run on another processor than the caller's, to which the system may have moved this thread, too."""
-    processors.avoid(processor)
+def _elsewhere(move: Callable[[], None], run: Callable[[], None]) -> None:
+    """Run on another processor than the caller's."""
+    move()
     run()
 
 

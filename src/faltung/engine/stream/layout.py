@@ -99,17 +99,18 @@ class Layout:
 
     @cached_property
     def shares(self) -> list[Share]:
-        """Of each worker. The first one has the gates and all residuals, so that only z goes to the other one.
+        """Of each worker. The first one has all residuals, so that only z goes to the other one.
 
         >>> from faltung.engine.host.machine import AVX512
         >>> [share.both for share in Layout(Sizes(2, 32, 32, 512, 512, 256, 2, workers=2), AVX512).shares]
-        [(0, 13), (13, 34)]
+        [(0, 17), (17, 34)]
         """
         gate, both, end1, end2 = self.products
         if self.sizes.workers == 1:
             return [Share((0, both.vectors), (0, end1.vectors), (0, end2.vectors))]
         vector = both.words // both.vectors
-        even = (both.words - gate.words) // (2 * vector)  # so that both read as many weights in each layer
+        tap = gate.words // gate.taps
+        even = (both.words + gate.words - 2 * tap) // (2 * vector)  # so that both read as many weights in each layer
         cut = min(max(even, self.residual // self.lanes), both.vectors)
         halves = end1.vectors // 2, end2.vectors // 2
         first = Share((0, cut), (0, halves[0]), (0, halves[1]))
@@ -117,7 +118,7 @@ class Layout:
 
     @cached_property
     def memory(self) -> dict[str, tuple[int, int]]:
-        """What a step remembers for itself: where it begins, and the numbers of one stream. z may have many places."""
+        """What a step remembers for itself: where it begins, and the numbers of one stream; see ``remembered``."""
         widths = {
             "u": self.both,
             "inside": 2 * self.gate,
@@ -125,7 +126,7 @@ class Layout:
             "heard_too": self.skip,
             "said": self.end,
             "sums": self.classes,
-            "z": self.gate,
+            "layers": self.gate if self.sizes.workers == 1 else 3 * self.gate,
         }
         parts, at = {}, 0
         for name, width in widths.items():
@@ -134,6 +135,6 @@ class Layout:
         return parts
 
     def remembered(self, layers: int) -> int:
-        """Numbers of all that: with two workers, z has a place for each layer."""
-        begin, width = self.memory["z"]
+        """Numbers of all that: with two workers, each layer's z and what the past gives to its gate have a place."""
+        begin, width = self.memory["layers"]
         return begin + width * self.sizes.streams * (layers if self.sizes.workers > 1 else 1)

@@ -42,7 +42,7 @@ def generate(
     seed: int = 0,
     prime: Any = None,
     bfloat16: bool = False,
-    workers: int = 1,
+    workers: int | None = None,
     executor: str | None = None,
     **conditions: Any,
 ) -> Iterator[Array]:
@@ -54,7 +54,8 @@ def generate(
     local one has frames for the primed samples, too. The same arguments give the same bits, on the same machine.
 
     With ``bfloat16``, weights are rounded to that, which takes half the time. Two ``workers`` share each step, and say
-    what one would in about 0.6 of the time; but only where another processor has nothing else to do.
+    what one would in about 0.6 of the time; but only where another processor has nothing else to do. Where there is
+    one, both are tried (unless you choose), and whoever is faster goes on.
 
     Raises: SettingError, ShapeError, DataError where an argument is out of range or does not fit the model;
     NonFiniteError where a parameter is not finite.
@@ -177,17 +178,21 @@ def _admitted(model: WaveNet, conditions: Mapping[str, Any], streams: int, steps
     }
 
 
-def _stepper(executor: str | None, bfloat16: bool, workers: int = 1) -> Callable[..., Any]:
+def _stepper(executor: str | None, bfloat16: bool, workers: int | None = 1) -> Callable[..., Any]:
     """Who goes step by step, made of (dilations, weights, streams): machine code, or where there is none, NumPy."""
     check_flag("generate", bfloat16=bfloat16)
-    check_choice("generate", "workers", workers, (1, 2))
+    check_choice("generate", "workers", workers, (1, 2, None))
     if type(find(executor)) is not type(find("reference")):
         from faltung.engine.elements import compiled
 
         if compiled()[1]:
+            from faltung.engine.host.processors import usable
             from faltung.engine.stream.generator import Generator
+            from faltung.engine.stream.pace import PacedGenerator
 
-            return partial(Generator, half=bfloat16, workers=workers)
+            if workers is None and usable() > 1:
+                return partial(PacedGenerator, half=bfloat16)
+            return partial(Generator, half=bfloat16, workers=workers or 1)
     return partial(Stepwise, half=bfloat16)
 
 

@@ -1,0 +1,168 @@
+"""Products of elements made ready: recorded once for arrays of certain sizes, and a small program from then on.
+
+Around the kernels of a product there is Python: checks, settings, memory and launches, one after the other. Around the
+three kernels of batch normalisation it takes 28 microseconds, and they themselves need 10 for 0.25 MB. But all that
+follows from the element and from what its arrays are, not from their numbers. So where arrays like these come for the
+second time, the product is recorded; what is then left to Python is to find the program, to lend memory to what it
+makes, and one call.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
+from operator import attrgetter, itemgetter
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from faltung.elements.element import Array, Element, Params, Run
+from faltung.engine.host import arena
+from faltung.engine.host.recording import Buffer, NotRecordedError, Recorder, recorder, recording
+from faltung.engine.programs.program import Call, Program, Where
+
+MOST = 4096
+"""Products that are known; then all are found anew."""
+Ready = Callable[[list[Array]], Any]
+"""Does a product on the arrays that it is given, in a list; those that it makes are added there."""
+known: dict[Any, Ready | bool] = {}
+"""Products by what they depend on: the program, False where there is none, True where it was asked for only once."""
+_about = attrgetter("shape", "strides", "dtype")
+
+
+def ready(product: Callable[..., Any]) -> Callable[..., Any]:
+    """A product whose launches and results follow from what is told of its arguments made ready.
+
+    It is asked as ``product(element, params, x, run)``, or ``product(element, params, kept, dy)``.
+
+    >>> from faltung.elements import ReLU
+    >>> from faltung.engine.lower.pointwise import error  # which is ready
+    >>> [error(ReLU(), {}, np.array([[0.0, y]]), np.array([[3.0, y]])).tolist() for y in (5.0, 7.0, 0.0)]
+    [[[0.0, 5.0]], [[0.0, 7.0]], [[0.0, 0.0]]]
+    """
+
+    @wraps(product)
+    def done(element: Element, params: Params, *data: Any) -> Any:
+        if recorder() is not None:
+            return product(element, params, *data)
+        arrays = [*params.values()]
+        told = [product, element, *params, *map(_about, arrays)]
+        for given in data:
+            if type(given) is Run:
+                told.append(given.training)
+            else:
+                _tell(given, told, arrays)
+        key = tuple(told)
+        run = known.get(key)
+        if run is True:  # arrays like these come for the second time
+            run = known[key] = _recorded(product, (element, params, *data), arrays) or False
+        if run:
+            return run(arrays)
+        if run is None:
+            if len(known) >= MOST:
+                known.clear()
+            known[key] = True
+        return product(element, params, *data)
+
+    return done
+
+
+def _tell(given: Any, told: list[Any], arrays: list[Array]) -> None:
+    """Add what a program depends on; the arrays go to a list of their own."""
+    if isinstance(given, ndarray):
+        arrays.append(given)
+        told.append(_about(given))
+    elif isinstance(given, tuple):
+        told.append(len(given))
+        for part in given:
+            _tell(part, told, arrays)
+    else:
+        told.append(given)
+
+
+def _replaced(given: Any, arrays: Iterator[Array]) -> Any:
+    """The same with other arrays, in the order in which they were told."""
+    if isinstance(given, ndarray):
+        return next(arrays)
+    if isinstance(given, tuple):
+        return tuple([_replaced(part, arrays) for part in given])
+    return {name: next(arrays) for name in given} if isinstance(given, Mapping) else given
+
+
+def _recorded(product: Callable[..., Any], given: tuple[Any, ...], arrays: list[Array]) -> Ready | None:
+    """The program of a product for arrays like these; None where there is none."""
+    if not all(array.flags.c_contiguous for array in arrays):
+        return None
+    with recording(sliced=False) as listener:
+        own = [listener.array(array.shape, array.dtype, "input") for array in arrays]
+        try:
+            result = product(*_replaced(given, iter(own)))
+            return _program(listener, own, result)
+        except (NotRecordedError, ValueError):  # NumPy would compute
+            return None
+
+
+def _program(listener: Recorder, given: Sequence[Array], result: Any) -> Ready:
+    """The launches as a program. An array of the result is one of those given, or made, or a part of such a one."""
+    numbers = {id(array): number for number, array in enumerate(given)}
+    owners = {listener.place(array).buffer.address: number for number, array in enumerate(given)}
+    made: list[tuple[Any, ...]] = []
+    parts: list[tuple[Any, ...]] = []
+    places = [(leaf, listener.place(leaf)) for leaf in _arrays(result) if id(leaf) not in numbers]
+    for leaf, place in sorted(places, key=lambda pair: pair[0].nbytes < pair[1].buffer.size):  # whole ones first
+        buffer, whole = place.buffer, leaf.nbytes == place.buffer.size
+        if buffer.kind == "constant":
+            raise NotRecordedError("an array that NumPy has made")
+        if buffer.address not in owners:
+            number = owners[buffer.address] = len(owners)
+            shape, dtype = (leaf.shape, leaf.dtype) if whole else ((buffer.size,), np.dtype(np.uint8))
+            made.append((shape, dtype, buffer.size <= arena.MALLOC))
+            if whole:
+                numbers[id(leaf)] = number
+        if id(leaf) not in numbers:
+            numbers[id(leaf)] = -1 - len(parts)
+            parts.append((owners[buffer.address], leaf.shape, leaf.dtype, place.offset, leaf.strides))
+    inside: dict[str, int] = {}
+
+    def where(buffer: Buffer) -> Where:
+        if buffer.address in owners:
+            return Where(str(owners[buffer.address]))
+        inside[f":{buffer.address}"] = buffer.size
+        return Where(f":{buffer.address}")
+
+    program = Program([Call(launch, where) for launch in listener.launches])
+    perform = program.bound([str(number) for number in owners.values()], inside)
+    again = _again(result, numbers)
+    parts.reverse()  # those found first are the last ones
+
+    def run(arrays: list[Array]) -> Any:
+        for shape, dtype, small in made:
+            arrays.append(np.empty(shape, dtype) if small else arena.empty(shape, dtype))
+        perform(*arrays)
+        arrays += [ndarray(shape, dtype, arrays[owner], *where) for owner, shape, dtype, *where in parts]
+        return again(arrays)
+
+    return run
+
+
+def _arrays(result: Any) -> Iterator[Array]:
+    """All arrays of a result."""
+    if isinstance(result, ndarray):
+        yield result
+    elif isinstance(result, tuple | dict):
+        for part in result.values() if isinstance(result, dict) else result:
+            yield from _arrays(part)
+
+
+def _again(result: Any, numbers: Mapping[int, int]) -> Ready:
+    """How a result is composed of other arrays, which have these numbers."""
+    if isinstance(result, ndarray):
+        return itemgetter(numbers[id(result)])
+    if isinstance(result, tuple):
+        parts = [_again(part, numbers) for part in result]
+        if len(parts) > 1 and all(isinstance(part, ndarray) for part in result):
+            return itemgetter(*[numbers[id(part)] for part in result])
+        return lambda arrays: tuple([part(arrays) for part in parts])
+    if isinstance(result, dict):
+        names, values = tuple(result), _again(tuple(result.values()), numbers)
+        return lambda arrays: dict(zip(names, values(arrays), strict=True))
+    return lambda arrays: result
