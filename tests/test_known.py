@@ -40,7 +40,13 @@ def test_it_is_what_llvm_says():
         assert (found.cpu, found.triple) == (llvm.get_host_cpu_name(), llvm.get_process_triple())
         assert found.version == str(llvm.llvm_version_info)
         assert found.features == llvm.get_host_cpu_features().flatten()
-        assert found.has == {feature for feature, present in llvm.get_host_cpu_features().items() if present}
+        assert found.has >= {feature for feature, present in llvm.get_host_cpu_features().items() if present}
+
+
+@pytest.mark.parametrize("triple", ["aarch64-unknown-linux-gnu", "arm64-apple-darwin24.0"])
+def test_every_64_bit_arm_has_neon(triple):
+    assert known.Known("generic", "", triple, "22").has == {"neon"}
+    assert known.Known("generic", "+sse2,-avx2", "x86_64-unknown-linux-gnu", "22").has == {"sse2"}
 
 
 def test_llvm_is_asked_once(asked):

@@ -24,8 +24,9 @@ class Known(NamedTuple):
 
     @property
     def has(self) -> set[str]:
-        """The features that this processor has."""
-        return {feature[1:] for feature in self.features.split(",") if feature[:1] == "+"}
+        """The features that this processor has; every 64-bit ARM has NEON, also where LLVM cannot ask it."""
+        told = {feature[1:] for feature in self.features.split(",") if feature[:1] == "+"}
+        return told | {"neon"} if self.triple.startswith(("aarch64", "arm64")) else told
 
 
 @cache
