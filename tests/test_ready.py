@@ -1,5 +1,6 @@
 """Products made ready: the third call gives the same bits as the first one, by a program, and keeps nothing back."""
 
+import gc
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 import faltung as ft
 from faltung.elements.element import Run
-from faltung.engine.host import arena, workers
+from faltung.engine.host import arena, compile, direct, perform, workers
 from faltung.engine.lower import lowerings
 from faltung.engine.programs import ready
 from faltung.errors import ShapeError
@@ -202,3 +203,19 @@ def test_only_so_many_products_are_known(monkeypatch):
     for size in range(1, 20):
         lowerings()[ft.ReLU].forward(ft.ReLU(), {}, np.ones((1, size), np.float32))
         assert len(ready.known) <= 5
+
+
+def test_a_program_keeps_all_that_it_calls():
+    x = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+    forward = lowerings()[ft.ReLU].forward
+    for _ in range(2):
+        forward(ft.ReLU(), {}, x)
+    [run] = ready.known.values()
+    assert callable(run)
+    for cached in (direct._made, perform.shims, perform.functions, compile._load, workers._sharing):
+        cached.cache_clear()
+    gc.collect()
+    forward(ft.Tanh(), {}, x)  # whose code may come to lie where the other's was
+    y, _ = run([x])
+    gc.collect()
+    assert np.array_equal(y, np.maximum(x, 0))

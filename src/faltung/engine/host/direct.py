@@ -139,25 +139,20 @@ def function(order: Sequence[int], places: Sequence[tuple[int, int, int]], helpe
 
     Nobody may free what the order knows by address while the function is used.
     """
+    create, known, kept = _made()
     flat = [word for place in places for word in place]
-    words = np.array([*_python(), helpers, len(order), len(places), *order, *flat], np.int64)
-    method, create, _ = _made()
-    return create(ctypes.addressof(method), words, None)
+    words = np.array([*known, helpers, len(order), len(places), *order, *flat], np.int64)
+    return create(ctypes.addressof(kept[0]), words, kept)
 
 
 @cache
-def _python() -> tuple[int, ...]:
-    """The first words of all functions."""
-    names = "PyEval_SaveThread", "PyEval_RestoreThread", "Py_IncRef"
-    own = [dispatch.address(getattr(ctypes.pythonapi, name)) for name in names]
-    return *own, id(None), dispatch.address(programs.functions()["perform"])
-
-
-@cache
-def _made() -> tuple[_Method, Callable[..., Any], Any]:
-    """How Python is told, what makes functions of that, and the machine code that must live as long as they do."""
-    place = ctypes.c_void_p
+def _made() -> tuple[Callable[..., Any], tuple[int, ...], tuple[Any, ...]]:
+    """What makes functions, their first words, and what each of them must keep alive: first, how Python knows it."""
+    place, thing = ctypes.c_void_p, ctypes.py_object
     code = load(TEXT.replace("{head}", str(arena.HEAD)), (("direct", place, place, ctypes.c_int64),), host())
     method = _Method(b"direct", dispatch.address(code.functions["direct"]), TAKES_ARGUMENTS_IN_A_ROW, None)
-    create = ctypes.PYFUNCTYPE(ctypes.py_object, place, ctypes.py_object, place)
-    return method, create(("PyCFunction_NewEx", ctypes.pythonapi)), code
+    perform = programs.functions()["perform"]
+    called = [getattr(ctypes.pythonapi, name) for name in ("PyEval_SaveThread", "PyEval_RestoreThread", "Py_IncRef")]
+    known = *map(dispatch.address, called), id(None), dispatch.address(perform)
+    create = ctypes.PYFUNCTYPE(thing, place, thing, thing)(("PyCFunction_NewEx", ctypes.pythonapi))
+    return create, known, (method, code, perform)
