@@ -115,6 +115,16 @@ def test_what_is_kept_is_what_was_given_or_made_and_each_call_makes_it_anew():
     assert y.flags.writeable
 
 
+def test_where_nothing_is_computed_nothing_is_called():
+    element, x = ft.Crop(((1, 0),)), np.arange(12.0).reshape(1, 4, 3)
+    forward = lowerings()[ft.Crop].forward
+    for _ in range(3):
+        y, _ = forward(element, {}, x)
+        assert np.array_equal(y, x[:, 1:])
+    [run] = ready.known.values()
+    assert callable(run)
+
+
 def test_arrays_with_gaps_are_told_from_others():
     x = np.random.default_rng(0).normal(size=(4, 6, 8)).astype(np.float32)
     forward = lowerings()[ft.Softmax].forward
