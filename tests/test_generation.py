@@ -23,6 +23,7 @@ from faltung.engine.stream import generator
 from faltung.engine.stream.columns import Columns, bfloat16, columns, product
 from faltung.engine.stream.generation import generate
 from faltung.engine.stream.generator import Generator
+from faltung.engine.stream.halves import by_two
 from faltung.engine.stream.layout import Layout, Sizes
 from faltung.engine.stream.pace import Paced, PacedGenerator
 from faltung.errors import EngineError
@@ -205,12 +206,31 @@ def test_two_workers_say_the_same(half):
         ((2, 32, 32, 512, 512, 256, 1), 2, (5,)),
     ):
         arrays = weights(*shape)
-        alone, shared = (
-            said(Generator(dilations, arrays, streams, half, workers), arrays, 40, streams=streams)
-            for workers in (1, 2)
+        made = Generator(dilations, arrays, streams, half, 2), by_two(dilations, arrays, streams, half)
+        alone, *shared = (
+            said(one, arrays, 40, streams=streams) for one in (Generator(dilations, arrays, streams, half), *made)
         )
-        assert np.array_equal(alone[0], shared[0])
-        assert np.array_equal(alone[1], shared[1])
+        for got in shared:
+            assert np.array_equal(alone[0], got[0])
+            assert np.array_equal(alone[1], got[1])
+
+
+@pytest.mark.parametrize("streams", [1, 2, 5])
+def test_others_go_on_from_what_was_heard(streams):
+    arrays, dilations = weights(*SMALL), (1, 4, 2)
+    makers: Any = Generator, by_two
+    one, two = (make(dilations, arrays, streams) for make in makers)
+    law = said(one, arrays, 30, streams=streams)
+    for first, second in ((one, two), (two, one)):
+        codes, numbers = law[0][:, :31].copy(), np.random.default_rng(1).random((streams, 30))
+        before, after = first.begin(), second.begin()
+        first.run(before, codes[:, :22], arrays["starts"], numbers[:, :20])
+        second.hear(after, *first.heard(before))
+        codes[:, 22:] = -1
+        rest = second.run(after, codes[:, 20:], arrays["starts"], numbers[:, 20:29], keep=True)
+        assert rest is not None
+        assert np.array_equal(codes, law[0][:, :31])
+        assert np.array_equal(rest, law[1][20:29])
 
 
 @affinity

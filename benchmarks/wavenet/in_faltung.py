@@ -5,6 +5,7 @@ import numpy as np
 import faltung as ft
 from faltung.elements.element import Run
 from faltung.engine.stream.generator import Generator
+from faltung.engine.stream.halves import by_two
 from faltung.models.wavenet import Settings, WaveNet, expected
 from faltung.models.wavenet import network as composed
 from faltung.models.wavenet.weights import stacked
@@ -59,7 +60,8 @@ class Generation:
     def __init__(self, work, params, streams=1, bfloat16=False, workers=1):
         self.model = WaveNet(settings(work), params)
         self.weights = stacked(self.model)
-        self.machine = Generator(work.dilations, self.weights, streams, bfloat16, workers)
+        make = by_two if workers > 1 else Generator
+        self.machine = make(work.dilations, self.weights, streams, bfloat16)
         self.state, self.random = self.machine.begin(), np.random.default_rng(0)
         self.heard = np.full((streams, work.kernel), CLASSES // 2, np.int32)
 

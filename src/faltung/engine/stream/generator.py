@@ -103,6 +103,17 @@ class Generator:
         queues, memory = (_own(np.zeros(size, np.float32)) for size in sizes)
         return Streams(queues, memory)
 
+    def heard(self, streams: Streams) -> tuple[int, list[Array]]:
+        """How many steps were done, and what each layer has heard: (entries, streams, channels)."""
+        parts = np.split(streams.queues, self._table[1:-1, 0])
+        return streams.time, [part.reshape(-1, self.sizes.streams, self.layout.residual) for part in parts]
+
+    def hear(self, streams: Streams, time: int, queues: Sequence[Array]) -> None:
+        """Go on from what others have ``heard``."""
+        streams.time = time
+        for own, theirs in zip(self.heard(streams)[1], queues, strict=True):
+            own[...] = theirs
+
     def run(
         self,
         streams: Streams,
@@ -145,18 +156,13 @@ class Generator:
             arena.address(clocks),
             *dispatch.sharing()[0][1:],
         )
-        first, *others = [
-            partial(_run, loop, *map(arena.address, (*packed, *arrays)), *tail)
-            for loop, packed in zip(self._loops, self._packed, strict=True)
-        ]
-        if others:
-            with processors.apart() as elsewhere:
-                shared = [streams.helper.submit(_elsewhere, elsewhere, other) for other in others]
-                first()
-            for part in shared:
-                part.result()
-        else:
-            first()
+        together(
+            streams.helper,
+            *(
+                partial(_run, loop, *map(arena.address, (*packed, *arrays)), *tail)
+                for loop, packed in zip(self._loops, self._packed, strict=True)
+            ),
+        )
         streams.time += count
         return by_number(logits, layout.lanes)[..., : n.classes] if keep else None
 
@@ -172,10 +178,20 @@ def _run(loop: Any, *arguments: Any) -> None:
         loop(*arguments)
 
 
-def _elsewhere(move: Callable[[], None], run: Callable[[], None]) -> None:
+def together(helper: ThreadPoolExecutor, first: Callable[[], Any], *others: Callable[[], Any]) -> list[Any]:
+    """What they give: the first one is done here, the others meanwhile by the helper, on other processors."""
+    if not others:
+        return [first()]
+    with processors.apart() as elsewhere:
+        shared = [helper.submit(_elsewhere, elsewhere, other) for other in others]
+        done = first()
+    return [done, *(part.result() for part in shared)]
+
+
+def _elsewhere(move: Callable[[], None], run: Callable[[], Any]) -> Any:
     """Run on another processor than the caller's."""
     move()
-    run()
+    return run()
 
 
 def _own(array: Array) -> Array:

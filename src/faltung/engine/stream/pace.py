@@ -1,6 +1,6 @@
 """One worker or two, whichever goes faster just now: that depends on what else the processors have to do.
 
-Both say the same, bit for bit, and remember the same. So whoever has been faster goes on, and the other one is tried
+Both say the same, bit for bit. So whoever has been faster goes on, and the other one is told what was heard and tried
 now and then, for a few steps; the longer it has been slower, the more rarely.
 """
 
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faltung.engine.stream.generator import Generator, Streams
+from faltung.engine.stream.generator import Generator
+from faltung.engine.stream.halves import by_two
 
 TRIAL = 200
 """Steps of a trial."""
@@ -26,7 +27,10 @@ Array = NDArray[Any]
 class Paced:
     """What has been heard, and how fast that went."""
 
-    streams: Streams
+    streams: list[Any]
+    """Of one worker, and of two."""
+    holder: int = 0
+    """Who has heard all."""
     seconds: list[float] = field(default_factory=lambda: [0.0, 0.0])
     """Of a step of one worker, and of two, when it was last measured; 0 before."""
     left: int = SOON
@@ -59,11 +63,12 @@ class PacedGenerator:
     """The same three functions as ``Generator``, from the same arguments."""
 
     def __init__(self, dilations: Sequence[int], weights: Mapping[str, Array], streams: int = 1, half: bool = False):
-        self._by_workers = [Generator(dilations, weights, streams, half, workers) for workers in (1, 2)]
+        given = dilations, weights, streams, half
+        self._by_workers: list[Any] = [Generator(*given), by_two(*given)]
 
     def begin(self) -> Paced:
-        """Streams that have heard nothing; two workers remember more."""
-        return Paced(self._by_workers[1].begin())
+        """Streams that have heard nothing."""
+        return Paced([some.begin() for some in self._by_workers])
 
     def run(
         self,
@@ -81,9 +86,10 @@ class PacedGenerator:
         front = codes.shape[1] - count
         while first < count:
             who, steps = paced.next(count - first)
+            self._hand_over(paced, who)
             end, begun = first + steps, time.perf_counter()
             logits = self._by_workers[who].run(
-                paced.streams,
+                paced.streams[who],
                 codes[:, first : end + front],
                 starts[:, first:end] if starts.shape[1] > 1 else starts,
                 numbers[:, first:end],
@@ -95,3 +101,10 @@ class PacedGenerator:
             kept.append(logits)
             first = end
         return np.concatenate(kept) if keep else None
+
+    def _hand_over(self, paced: Paced, who: int) -> None:
+        """All that was heard, to those who go on."""
+        if who != paced.holder:
+            heard = self._by_workers[paced.holder].heard(paced.streams[paced.holder])
+            self._by_workers[who].hear(paced.streams[who], *heard)
+            paced.holder = who

@@ -188,11 +188,11 @@ def _stepper(executor: str | None, bfloat16: bool, workers: int | None = 1) -> C
         if compiled()[1]:
             from faltung.engine.host.processors import usable
             from faltung.engine.stream.generator import Generator
+            from faltung.engine.stream.halves import by_two
             from faltung.engine.stream.pace import PacedGenerator
 
-            if workers is None and usable() > 1:
-                return partial(PacedGenerator, half=bfloat16)
-            return partial(Generator, half=bfloat16, workers=workers or 1)
+            wanted = PacedGenerator if workers is None and usable() > 1 else by_two if workers == 2 else Generator
+            return partial(wanted, half=bfloat16)
     return partial(Stepwise, half=bfloat16)
 
 
