@@ -125,6 +125,13 @@ def test_where_nothing_is_computed_nothing_is_called():
     assert callable(run)
 
 
+@pytest.mark.parametrize("element", [element for element in ELEMENTS if element != ft.BatchNorm()], ids=repr)
+def test_an_empty_batch_has_programs_too(element):
+    params, x = arguments(element, ELEMENTS[element], (0, 5, 6, 4))
+    first, *later = (products(element, params, x) for _ in range(3))
+    assert all(same(first, other) for other in later)
+
+
 def test_arrays_with_gaps_are_told_from_others():
     x = np.random.default_rng(0).normal(size=(4, 6, 8)).astype(np.float32)
     forward = lowerings()[ft.Softmax].forward
