@@ -10,7 +10,7 @@ import pytest
 from elf import library_calls
 from faltung.elements.element import Run
 from faltung.engine.host import compile as compiler
-from faltung.engine.host.machine import NEEDS, host
+from faltung.engine.host.machine import NEEDS, Machine, host
 from faltung.engine.kernels import elementwise
 from faltung.engine.lower import lowerings
 from faltung.engine.programs import ready
@@ -30,6 +30,22 @@ def _runs(name: str) -> bool:
         return bool(host(name))
     except SettingError:
         return False
+
+
+@contextmanager
+def host_as(name: str, *cached: Any) -> Iterator[Machine]:
+    """Within, this machine is described so, and what these functions have remembered is forgotten before and after."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FALTUNG_MACHINE", name)
+        for function in (host, *cached):
+            function.cache_clear()
+        try:
+            yield host()
+        except SettingError:
+            pytest.skip(f"this machine is no {name}")
+        finally:
+            for function in (host, *cached):
+                function.cache_clear()
 
 
 @contextmanager

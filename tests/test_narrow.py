@@ -16,9 +16,9 @@ from faltung.engine.kernels import correlate as correlating
 from faltung.engine.kernels import narrow
 from faltung.engine.kernels.launch import Axis, Steps, Taps
 from faltung.engine.loops.language import F32, F64, Function
-from faltung.errors import SettingError
 from faltung.geometry import Window
 from guard import copied, guarded
+from lowered import host_as
 
 KINDS = {np.float32: F32, np.float64: F64}
 Windows = tuple[Window, Window, Window]
@@ -120,18 +120,10 @@ def check(case: Case, *, biased: bool = False, end: bool = True, seed: int = 0) 
 
 
 @pytest.fixture
-def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+def machine(request: pytest.FixtureRequest) -> Any:
     """Kernels are made for the machine that the parameter names."""
-    monkeypatch.setenv("FALTUNG_MACHINE", request.param)
-    host.cache_clear()
-    narrow.spreader.cache_clear()
-    try:
-        yield host()
-    except SettingError:
-        pytest.skip(f"this machine is no {request.param}")
-    finally:
-        host.cache_clear()
-        narrow.spreader.cache_clear()
+    with host_as(request.param, narrow.spreader) as described:
+        yield described
 
 
 COMPILED = [

@@ -14,16 +14,16 @@ import faltung.engine.networks as programs
 from elf import library_calls
 from faltung.elements.products import correlate
 from faltung.engine.host import workers
-from faltung.engine.host.machine import AVX512, NEEDS, host
+from faltung.engine.host.machine import AVX512, NEEDS
 from faltung.engine.host.recording import recording
 from faltung.engine.kernels import winograd
 from faltung.engine.kernels.launch import Axis, Steps, Taps
 from faltung.engine.loops.language import F32, F64
 from faltung.engine.lower.conv import convolution_of
 from faltung.engine.programs.program import Lists
-from faltung.errors import SettingError
 from faltung.geometry import Window
 from guard import copied, guarded
+from lowered import host_as
 
 KINDS = {np.float32: F32, np.float64: F64}
 MACHINES = [name for name in NEEDS if name != "neon"]
@@ -109,18 +109,10 @@ def check_error(case: Case, *, end: bool = True, seed: int = 0) -> None:
 
 
 @pytest.fixture
-def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+def machine(request: pytest.FixtureRequest) -> Any:
     """Kernels are made for the machine that the parameter names."""
-    monkeypatch.setenv("FALTUNG_MACHINE", request.param)
-    host.cache_clear()
-    winograd.code.cache_clear()
-    try:
-        yield host()
-    except SettingError:
-        pytest.skip(f"this machine is no {request.param}")
-    finally:
-        host.cache_clear()
-        winograd.code.cache_clear()
+    with host_as(request.param, winograd.code) as described:
+        yield described
 
 
 COMPILED = [(np.float32, 3, 5), (np.float32, 16, 32), (np.float32, 17, 70), (np.float64, 9, 8), (np.float64, 2, 1)]

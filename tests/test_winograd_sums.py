@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 import faltung as ft
 from elf import library_calls
 from faltung.engine.host import arena, workers
-from faltung.engine.host.machine import AVX512, NEEDS, host
+from faltung.engine.host.machine import AVX512, NEEDS
 from faltung.engine.host.recording import recording
 from faltung.engine.kernels import winograd_sums
 from faltung.engine.kernels.winograd import Rows
 from faltung.engine.loops.language import F32
 from faltung.engine.lower.conv import convolution_of
-from faltung.errors import SettingError
 from guard import copied, guarded
+from lowered import host_as
 from test_winograd import Case, cases
 
 MACHINES = [name for name in NEEDS if name != "neon"]
@@ -40,18 +40,10 @@ def test_agrees_exactly_over_random_geometries(case, end, seed):
 
 
 @pytest.fixture
-def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+def machine(request: pytest.FixtureRequest) -> Any:
     """Kernels are made for the machine that the parameter names."""
-    monkeypatch.setenv("FALTUNG_MACHINE", request.param)
-    host.cache_clear()
-    winograd_sums.code.cache_clear()
-    try:
-        yield host()
-    except SettingError:
-        pytest.skip(f"this machine is no {request.param}")
-    finally:
-        host.cache_clear()
-        winograd_sums.code.cache_clear()
+    with host_as(request.param, winograd_sums.code) as described:
+        yield described
 
 
 @pytest.mark.parametrize("machine", MACHINES, indirect=True)

@@ -71,15 +71,7 @@ class PacedGenerator:
         return Paced([some.begin() for some in self._by_workers])
 
     def run(
-        self,
-        paced: Paced,
-        codes: Array,
-        starts: Array,
-        numbers: Array,
-        *,
-        given: int = 0,
-        temperature: float = 1.0,
-        keep: bool = False,
+        self, paced: Paced, codes: Array, starts: Array, numbers: Array, *, given: int = 0, **how: Any
     ) -> Array | None:
         """Go on; see ``Generator.run``."""
         count, first, kept = numbers.shape[1], 0, []
@@ -94,13 +86,12 @@ class PacedGenerator:
                 starts[:, first:end] if starts.shape[1] > 1 else starts,
                 numbers[:, first:end],
                 given=min(max(given - first, 0), steps),
-                temperature=temperature,
-                keep=keep,
+                **how,
             )
             paced.done(who, steps, time.perf_counter() - begun)
             kept.append(logits)
             first = end
-        return np.concatenate(kept) if keep else None
+        return np.concatenate(kept) if how.get("keep") else None
 
     def _hand_over(self, paced: Paced, who: int) -> None:
         """All that was heard, to those who go on."""
