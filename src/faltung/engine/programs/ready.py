@@ -22,6 +22,8 @@ from faltung.engine.programs.program import Call, Program, Where
 
 MOST = 4096
 """Products that are known; then all are found anew."""
+INSIDE = 1 << 22
+"""Bytes that a product may need besides what it gives: each thread keeps them. Around larger ones Python is little."""
 Ready = Callable[[list[Array]], Any]
 """Does a product on the arrays that it is given, in a list; those that it makes are added there."""
 known: dict[Any, Ready | bool] = {}
@@ -130,6 +132,8 @@ def _program(listener: Recorder, given: Sequence[Array], result: Any) -> Ready:
         return Where(f":{buffer.address}")
 
     program = Program([Call(launch, where) for launch in listener.launches])
+    if sum(inside.values()) > INSIDE:
+        raise NotRecordedError("much memory inside")
     perform = program.bound([str(number) for number in owners.values()], inside)
     again = _again(result, numbers)
     parts.reverse()  # those found first are the last ones
