@@ -21,7 +21,7 @@ from faltung.engine.host.recording import Later, NotRecordedError, recording
 from faltung.engine.programs.fusion import fused
 from faltung.engine.programs.remake import needed
 from faltung.engine.programs.settle import Settled
-from faltung.engine.programs.stages import OF_EXAMPLES, Planned, Recorded, deep, flat, order, packed
+from faltung.engine.programs.stages import OF_EXAMPLES, Planned, Recorded, deep, flat, order
 
 if TYPE_CHECKING:
     from faltung.network.network import Network
@@ -213,7 +213,7 @@ def _choose(task: Task, examples: int, *, summed: bool) -> tuple[Planned, Any]:
     if examples < FEW or slices < 2:
         recorded, shapes = task.record(examples, sliced=False, strips=summed)
         return flat(recorded), shapes
-    need = max(packed(stage, ())[1] for stage in order(one.launches).deep)
+    need = order(one.launches).memory
     share = -(-examples // slices)
     most = share if summed else max(1, examples // TASKS)
     together = _together(most, host().l2 / max(need, 1))

@@ -153,6 +153,13 @@ class Order:
     per_example: frozenset[int]
     """The addresses of what belongs to examples."""
 
+    @property
+    def memory(self) -> int:
+        """The most bytes that examples need in a stage: not counted are packed weights and sums, which they share."""
+        touched = (buffer for stage in self.deep for launch in stage for buffer in (*launch.reads, *launch.writes))
+        shared = {buffer.address for buffer in touched} - self.per_example
+        return max(packed(stage, shared)[1] for stage in self.deep)
+
 
 def order(launches: Sequence[Launch]) -> Order:
     """Stages for launches, each as early as what it reads allows."""
