@@ -22,6 +22,8 @@ ZERO, MEMORY, FRESH, FIRST = 0, 1, 2, 3
 """Words of a frame; from ``FIRST`` on lies what is new in each run."""
 WORDS = 16
 """Of a job."""
+LAYOUT = {ctypes.c_float: "f4x", ctypes.c_double: "d", ctypes.c_int64: "q", ctypes.c_int32: "q"}
+"""How ``struct`` makes a word of a number of this C type; of whole ones machine code takes what it needs."""
 
 
 @dataclass(frozen=True)
@@ -85,17 +87,18 @@ class Program:
         words = [word for job in jobs for word in (self._lists(job) if isinstance(job, Lists) else self._alone(job))]
         self._count = len(jobs)
         self._jobs = self._place(words)
-        self._layout = struct.Struct(f"={FIRST + len(self._words)}q")
+        self._found = [(word, None) if type(word) is str else (word, word[0].of) for word in self._words]
+        self._layout = struct.Struct(
+            "=3q" + "".join("q" if of is None else LAYOUT[word[1]] for word, of in self._found)
+        )
 
     def run(self, places: Mapping[str, int], run: Any) -> None:
         """Do all jobs in memory at these addresses, by name; ``run`` is what numbers are made from."""
         if not self._count:
             return
-        numbers = [0, 0, 1]
-        for name in self._words:
-            numbers.append(places[name] if type(name) is str else _bits(name[0].of(run), name[1]))
+        numbers = [places[word] if of is None else of(run) for word, of in self._found]
         workers.perform(
-            self._jobs, self._count, self._layout.pack(*numbers), work=self._work,
+            self._jobs, self._count, self._layout.pack(0, 0, 1, *numbers), work=self._work,
             scratch=_lines(self._layout.size) + self._scratch,
         )  # fmt: skip
 
