@@ -18,7 +18,7 @@ from numpy import ndarray
 from faltung.elements.element import Array, Element, Params, Run
 from faltung.engine.host import arena
 from faltung.engine.host.recording import Buffer, NotRecordedError, Recorder, recorder, recording
-from faltung.engine.programs.program import Call, Program, Where
+from faltung.engine.programs.program import Call, Program, Where, together
 
 MOST = 4096
 """Products that are known; then all are found anew."""
@@ -131,7 +131,7 @@ def _program(listener: Recorder, given: Sequence[Array], result: Any) -> Ready:
         inside[f":{buffer.address}"] = buffer.size
         return Where(f":{buffer.address}")
 
-    program = Program([Call(launch, where) for launch in listener.launches])
+    program = Program(together(Call(launch, where) for launch in listener.launches))
     if sum(inside.values()) > INSIDE:
         raise NotRecordedError("much memory inside")
     perform = program.bound([str(number) for number in owners.values()], inside)
