@@ -14,7 +14,8 @@ from faltung.elements.conv import Conv
 from faltung.elements.conv_transpose import ConvTranspose
 from faltung.elements.element import Array, Params, Run
 from faltung.engine.host.machine import Machine, host
-from faltung.engine.lower.convolution import KINDS, Convolution, total
+from faltung.engine.kernels.elementwise import KINDS
+from faltung.engine.lower.convolution import Convolution, total
 from faltung.engine.programs.ready import ready
 from faltung.geometry import Window
 
