@@ -120,7 +120,7 @@ class _Team:
 
 def _words() -> NDArray[np.int64]:
     """Words that share their cache line with nothing else."""
-    words = arena.empty((arena.LINE // 8,), np.int64)
+    words = arena.fresh((arena.LINE // 8,), np.dtype(np.int64))
     words[:] = 0
     return words
 
