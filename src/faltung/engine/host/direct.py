@@ -135,4 +135,4 @@ def _made() -> tuple[tuple[int, ...], python.Method]:
     code = load(text, python.signatures(["direct"]), host())
     called = [getattr(ctypes.pythonapi, name) for name in ("PyEval_SaveThread", "PyEval_RestoreThread", "Py_IncRef")]
     known = *map(dispatch.address, called), id(None), dispatch.address(perform)
-    return known, python.forever(python.method("direct", code.functions["direct"]))
+    return known, python.method("direct", code.functions["direct"])

@@ -129,6 +129,19 @@ define internal void @take_back(ptr %capsule) nounwind {  ; Python calls it when
   ret void
 }
 
+define internal ptr @new_array(
+    ptr %tools, ptr %dtype, i64 %axes, ptr %sizes, ptr %strides, ptr %first, i64 %flags
+) nounwind {
+  call void @Py_IncRef(ptr %tools, ptr %dtype)
+  %kind = call ptr @pointer(ptr %tools, i64 {ndarray})
+  %nd = trunc i64 %axes to i32
+  %some = trunc i64 %flags to i32
+  %array = call ptr @PyArray_NewFromDescr(
+    ptr %tools, ptr %kind, ptr %dtype, i32 %nd, ptr %sizes, ptr %strides, ptr %first, i32 %some, ptr null
+  )
+  ret ptr %array
+}
+
 define internal ptr @lent_array(ptr %pool, i64 %number, ptr %dtype, i64 %axes, ptr %sizes) nounwind {
   %tools = load ptr, ptr %pool  ; null without an error means that no block is idle
   %block = call ptr @pop_similar(ptr %pool, i64 %number)
@@ -143,13 +156,10 @@ undo:
   br label %fail
 make:
   call void @lent(ptr %block)
-  call void @Py_IncRef(ptr %tools, ptr %dtype)
-  %kind = call ptr @pointer(ptr %tools, i64 {ndarray})
   %first = getelementptr i8, ptr %block, i64 64
-  %nd = trunc i64 %axes to i32
-  %array = call ptr @PyArray_NewFromDescr(
-    ptr %tools, ptr %kind, ptr %dtype, i32 %nd, ptr %sizes, ptr null, ptr %first, i32 1281, ptr null
-  )  ; 1281: in C's order, aligned, may be written
+  %array = call ptr @new_array(
+    ptr %tools, ptr %dtype, i64 %axes, ptr %sizes, ptr null, ptr %first, i64 1281
+  )  ; in C's order, aligned, may be written
   %failed = icmp eq ptr %array, null
   br i1 %failed, label %back, label %refer
 back:
@@ -276,4 +286,4 @@ def functions(words: NDArray[np.int64]) -> list[Any]:
 def _methods() -> Any:
     place = "lend", "add", "drop"
     code = load(python.with_python(POOL + CALLED), python.signatures(place), host())
-    return python.forever([python.method(name, code.functions[name]) for name in place])
+    return [python.method(name, code.functions[name]) for name in place]

@@ -12,7 +12,7 @@ import ctypes
 import re
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -33,6 +33,7 @@ PYTHON = {
     "Py_IncRef": "void (ptr)",
     "Py_DecRef": "void (ptr)",
     "PyErr_Occurred": "ptr ()",
+    "PyErr_Clear": "void ()",
     "PyCapsule_New": "ptr (ptr, ptr, ptr)",
     "PyLong_AsSsize_t": "i64 (ptr)",
     "PyTuple_New": "ptr (i64)",
@@ -53,7 +54,8 @@ NUMPY = {
     "PyArray_SetBaseObject": (282, "i32 (ptr, ptr)"),
 }
 """With their numbers in NumPy's own table, which stay as they are."""
-SIGNATURES = PYTHON | {name: signature for name, (_, signature) in NUMPY.items()}
+SYSTEM = {"getenv": "ptr (ptr)"}
+SIGNATURES = PYTHON | SYSTEM | {name: signature for name, (_, signature) in NUMPY.items()}
 NUMBERS = {name: number for number, name in enumerate((*WORDS, *SIGNATURES))}
 
 COMMON = """
@@ -104,11 +106,15 @@ define internal {result} @{name}(ptr %tools{kinds}) nounwind {
 
 def with_python(text: str) -> str:
     """The text, the functions of Python's that it calls, and those that read and write words."""
-    called = set(re.findall(r"@(Py\w+)\(", text))
-    parts = [COMMON.replace("{head}", str(HEAD)), *map(_called, sorted(called)), text]
-    for name in WORDS:
-        parts[-1] = parts[-1].replace(f"{{{name}}}", str(NUMBERS[name]))
-    return "".join(parts)
+    called = set(re.findall(r"@(Py\w+|getenv)\(", text))
+    return filled("".join([COMMON, *map(_called, sorted(called)), text]), {"head": HEAD, **NUMBERS})
+
+
+def filled(text: str, numbers: Mapping[str, int]) -> str:
+    """The text with numbers in the place of their names in braces."""
+    for name, number in numbers.items():
+        text = text.replace(f"{{{name}}}", str(number))
+    return text
 
 
 def _called(name: str) -> str:
@@ -122,8 +128,8 @@ def _called(name: str) -> str:
 
 @cache
 def tools() -> NDArray[np.int64] | None:
-    """The table; None where Python or NumPy is not as this file says, and where threads need no lock of Python's."""
-    if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
+    """The table; None where threads need no lock of Python's, and where Python or the system is not as this file says."""
+    if sys.implementation.name != "cpython" or sys.platform == "win32" or sysconfig.get_config_var("Py_GIL_DISABLED"):
         return None
     room = "numpy._core" if np.__version__.split(".")[0] != "1" else "numpy.core"
     capsule = import_module(f"{room}._multiarray_umath")._ARRAY_API
@@ -136,6 +142,7 @@ def tools() -> NDArray[np.int64] | None:
     numpy = ctypes.c_size_t.from_address
     words = [id(np.ndarray), id(tuple), id(dict), id(None), forever(listeners).ctypes.data, 0]
     words += [address(getattr(ctypes.pythonapi, name)) for name in PYTHON]
+    words += [address(getattr(ctypes.CDLL(None), name)) for name in SYSTEM]
     words += [numpy(known + 8 * number).value for number, _ in NUMPY.values()]
     return forever(np.array(words, np.int64))
 
@@ -166,13 +173,13 @@ TAKES_ARGUMENTS_IN_A_ROW = 0x80
 """``METH_FASTCALL``."""
 
 
-def method(name: str, code: Any) -> Method:
+def method(name: str, code: Any, about: str | None = None) -> Method:
     """How Python knows this machine code, a function of words, arguments in a row, and their number.
 
-    Neither it nor the code may be freed while somebody uses a function.
+    Neither is ever freed.
     """
-    forever(code)
-    return Method(name.encode(), address(code), TAKES_ARGUMENTS_IN_A_ROW, None)
+    text = None if about is None else about.encode()
+    return forever(Method(name.encode(), address(forever(code)), TAKES_ARGUMENTS_IN_A_ROW, text))
 
 
 def function(method: Method, words: Any) -> Any:
