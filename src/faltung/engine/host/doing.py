@@ -1,4 +1,4 @@
-"""What is done when a call fits an entry (see ``quick``): memory is lent to what is made, then the order, then views."""
+"""What is done when a call fits an entry (see ``quick``): memory is lent to what is made, then the order, views."""
 
 DOING = """
 define internal ptr @output(ptr %tools, ptr %pool, ptr %about) nounwind {  ; about: size, dtype, axes, sizes

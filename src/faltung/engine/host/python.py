@@ -128,7 +128,7 @@ def _called(name: str) -> str:
 
 @cache
 def tools() -> NDArray[np.int64] | None:
-    """The table; None where threads need no lock of Python's, and where Python or the system is not as this file says."""
+    """The table; None where threads need no lock of Python's, or the system is not as this file says."""
     if sys.implementation.name != "cpython" or sys.platform == "win32" or sysconfig.get_config_var("Py_GIL_DISABLED"):
         return None
     room = "numpy._core" if np.__version__.split(".")[0] != "1" else "numpy.core"
