@@ -290,10 +290,9 @@ def test_the_child_of_a_fork_knows_calls_although_another_thread_was_in_one(monk
             child = os.fork()
             if child == 0:
                 signal.alarm(20)
-                for _ in range(3):
-                    y, _ = forward(relu, {}, small)
+                results = [forward(relu, {}, small)[0].sum() for _ in range(4)]
                 quickly = functions_of_python(lambda: forward(relu, {}, small)) == 0
-                os._exit(7 if quickly and y.sum() == 6 else 1)
+                os._exit(7 if quickly and results == [6] * 4 else 1)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     finally:
         stop.set()

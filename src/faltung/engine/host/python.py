@@ -55,6 +55,8 @@ NUMPY = {
 }
 """With their numbers in NumPy's own table, which stay as they are."""
 SYSTEM = {"getenv": "ptr (ptr)"}
+TELLS = sys.platform != "win32"
+"""Does the system tell an environment variable as Python has set it?"""
 SIGNATURES = PYTHON | SYSTEM | {name: signature for name, (_, signature) in NUMPY.items()}
 NUMBERS = {name: number for number, name in enumerate((*WORDS, *SIGNATURES))}
 
@@ -129,7 +131,7 @@ def _called(name: str) -> str:
 @cache
 def tools() -> NDArray[np.int64] | None:
     """The table; None where threads need no lock of Python's, or the system is not as this file says."""
-    if sys.implementation.name != "cpython" or sys.platform == "win32" or sysconfig.get_config_var("Py_GIL_DISABLED"):
+    if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
         return None
     room = "numpy._core" if np.__version__.split(".")[0] != "1" else "numpy.core"
     capsule = import_module(f"{room}._multiarray_umath")._ARRAY_API
@@ -142,7 +144,7 @@ def tools() -> NDArray[np.int64] | None:
     numpy = ctypes.c_size_t.from_address
     words = [id(np.ndarray), id(tuple), id(dict), id(None), forever(listeners).ctypes.data, 0]
     words += [address(getattr(ctypes.pythonapi, name)) for name in PYTHON]
-    words += [address(getattr(ctypes.CDLL(None), name)) for name in SYSTEM]
+    words += [address(getattr(ctypes.CDLL(None), name)) if TELLS else 0 for name in SYSTEM]
     words += [numpy(known + 8 * number).value for number, _ in NUMPY.values()]
     return forever(np.array(words, np.int64))
 

@@ -191,7 +191,7 @@ class Product:
         self._last = 0
         self._slowly = slowly
         self.function = python.function(python.method(slowly.__name__, _code(), slowly.__doc__), self._words)
-        _products.append(self)
+        _products.append(python.forever(self))  # the function may be called when all modules are gone
 
     def add(self, element: Any, program: Any, entry: list[int], kept: Any) -> bool:
         """From now on a call that begins with this element and fits the entry's patterns needs no Python.
@@ -199,7 +199,7 @@ class Product:
         What the entry knows by its place is kept, as long as it is used. It takes the place of the element's older one
         for the same program, or, if there is none, that of the oldest one; is it the latter?
         """
-        words = np.array([0, *entry])
+        words = np.array([0, *entry], np.int64)
         owner = (words, element, program, kept)
         words[0] = id(owner)
         olds = (n for n, old in enumerate(self._kept) if old and old[1] is element and old[2] is program)

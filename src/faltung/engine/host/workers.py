@@ -25,7 +25,7 @@ import numpy as np
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from faltung.engine.host import arena, direct, dispatch, processors, quick
+from faltung.engine.host import arena, direct, dispatch, processors, python, quick
 from faltung.engine.host import perform as programs
 from faltung.engine.host.arena import address
 from faltung.engine.host.recording import recorder
@@ -214,8 +214,13 @@ class Performer:
             team.call(threads - 1)
         function(arena.scratch(need).memory, team.row, *arrays)
 
-    def quick(self) -> tuple[list[int], list[int], Any]:
-        """Words of an entry (see ``quick``): about threads, and about the order; and what must be kept."""
+    def quick(self) -> tuple[list[int], list[int], Any] | None:
+        """Words of an entry (see ``quick``): about threads, and about the order; and what must be kept.
+
+        None where machine code could not find out how many threads are wanted.
+        """
+        if self._work >= SMALL and not python.TELLS:
+            return None
         threads, text, wake = self._threads(), None, None
         if self._work >= SMALL and (found := _environment(b"FALTUNG_THREADS")) is not None:
             text = ctypes.create_string_buffer(found)
@@ -223,7 +228,7 @@ class Performer:
             wake = partial(_team.call, threads - 1)
         behind = programs.overhead(self._many) + self._size * threads
         memory = quick.scratch(behind + self._inside)
-        order = np.array(self._order())
+        order = np.array(self._order(), np.int64)
         order[programs.SCRATCH] = memory.address
         places = []
         for word, (number, offset) in enumerate(self._sources, programs.HEAD + 3):

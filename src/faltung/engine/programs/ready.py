@@ -59,8 +59,11 @@ class Ready:
             return
         threads, order = [0, 0], [0, 0]
         if isinstance(self._perform, workers.Performer):
-            threads, order, *more = self._perform.quick()
-            kept += more
+            words = self._perform.quick()
+            if words is None:
+                return
+            threads, order, more = words
+            kept.append(more)
         outputs, views = [len(self._made)], [len(self._parts)]
         for shape, dtype, size in self._made:
             outputs += [arena.number(size) if size > arena.MALLOC else -1, id(dtype), len(shape), *shape]
