@@ -4,7 +4,7 @@ Around the kernels of a product there is Python: checks, settings, memory and la
 three kernels of batch normalisation it takes 28 microseconds, and they themselves need 10 for 0.25 MB. But all that
 follows from the element and from what its arrays are, not from their numbers. So where arrays like these come for the
 second time, the product is recorded; what is then left to Python is to find the program, to lend memory to what it
-makes, and one call.
+makes, and one call. Where it is the very same element, machine code does that as well (``quick``).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
