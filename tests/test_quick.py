@@ -26,7 +26,7 @@ ELEMENTS = {
     ft.ReLU(): 1, ft.Pointwise("x * exp(-x**2)"): 1, ft.Sum(): 3, ft.Product(): 2, ft.Concat(): 3, ft.Pad(1): 1,
     ft.Crop(1): 1, ft.Softmax(): 1, ft.LogSoftmax(): 1, ft.Gate(): 1, ft.BatchNorm(): 1, ft.LayerNorm(): 1,
     ft.LayerNorm(axes="all"): 1, ft.MaxPool(2): 1, ft.MeanPool(2): 1, ft.GlobalPool("mean"): 1,
-    ft.AdaptivePool(3, "max"): 1, ft.Resize(2): 1,
+    ft.AdaptivePool(3, "max"): 1, ft.Resize(2): 1, ft.Conv(5, kernel=3, padding=1): 1, ft.Affine(7): 1,
 }  # fmt: skip
 """Each with its inputs."""
 

@@ -18,10 +18,12 @@ from numpy import ndarray
 from faltung.elements.element import Array, Element, Params, Run
 from faltung.engine.host import arena, patterns, quick, results, workers
 from faltung.engine.host.recording import Buffer, NotRecordedError, Recorder, recorder, recording
-from faltung.engine.programs.program import Call, Program, Where
+from faltung.engine.programs.program import Call, Program, Where, together
 
 MOST = 4096
 """Products that are known; then all are found anew."""
+INSIDE = 1 << 22
+"""Bytes that a product may need besides what it gives: each thread keeps them. Around larger ones Python is little."""
 ELEMENTS = 64
 """Elements for which a program is made quick; where each call brings a new one, no program ever is."""
 Composer = Callable[[list[Array]], Any]
@@ -186,7 +188,9 @@ def _program(listener: Recorder, given: Sequence[Array], result: Any) -> Ready:
         inside[f":{buffer.address}"] = buffer.size
         return Where(f":{buffer.address}")
 
-    program = Program([Call(launch, where) for launch in listener.launches])
+    program = Program(together(Call(launch, where) for launch in listener.launches))
+    if sum(inside.values()) > INSIDE:
+        raise NotRecordedError("much memory inside")
     perform = program.bound([str(number) for number in owners.values()], inside)
     parts.reverse()  # those found first are the last ones
     count = len(owners) + len(parts)
