@@ -29,7 +29,7 @@ ELEMENTS = {
 
 @pytest.fixture(autouse=True)
 def nothing_known():
-    ready.known.clear()
+    ready.forget()
 
 
 def arguments(element: Any, inputs: int, shape: tuple[int, ...], dtype: Any = np.float32) -> tuple[Any, Any]:

@@ -146,11 +146,11 @@ class Program:
         sources, size = {name: (number, 0) for number, name in enumerate(names)}, 0
         for name, count in inside.items():
             sources[name], size = (-1, size), size + _lines(count)
-        perform = workers.performer(
+        perform = workers.Performer(
             self._jobs, self._count, [sources[name] for name in self._words], work=self._work,
             scratch=_lines(self._layout.size) + self._scratch, inside=size,
         )  # fmt: skip
-        perform.owner = self  # pyright: ignore[reportFunctionMemberAccess] -- so that the jobs outlive it
+        perform.owner = self  # so that the jobs live as long
         return perform
 
     def _calls(self, calls: Sequence[Call]) -> list[int]:
