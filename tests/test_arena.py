@@ -89,12 +89,13 @@ def test_machine_code_finds_the_same_size(count):
     assert pool.most_bytes == arena.size(arena.number(count))
 
 
-def test_sizes_that_differ_little_share_a_block_and_others_do_not():
+@pytest.mark.parametrize(
+    ("count", "shared"), [(1 << 20, True), (700_000, True), (400_000, False), ((1 << 20) + 1, False)]
+)
+def test_sizes_that_differ_little_share_a_block_and_others_do_not(count, shared):
     pool = Pool()
     place = bytes_of(pool, 1 << 20).ctypes.data
-    assert bytes_of(pool, 700_000).ctypes.data == place
-    assert bytes_of(pool, 400_000).ctypes.data != place
-    assert bytes_of(pool, (1 << 20) + 1).ctypes.data != place
+    assert (bytes_of(pool, count).ctypes.data == place) == shared
 
 
 def test_the_whole_pool_is_at_most_twice_what_was_once_lent_and_the_oldest_sizes_go_first():
