@@ -40,9 +40,7 @@ class Ending(ABC):
         """Where they go, in pixels of this type."""
 
     @abstractmethod
-    def store(
-        self, f: Function, size: Mapping[str, Value], outputs: int, places: Sequence[Value], here: Here
-    ) -> Store:
+    def store(self, f: Function, size: Mapping[str, Value], outputs: int, places: Sequence[Value], here: Here) -> Store:
         """What is done with those of one tile; ``places`` are the arguments, and ``size`` the run-time sizes."""
 
 
@@ -53,9 +51,7 @@ class Stored(Ending):
         """Those of y."""
         return {"y": pointer(kind)}
 
-    def store(
-        self, f: Function, size: Mapping[str, Value], outputs: int, places: Sequence[Value], here: Here
-    ) -> Store:
+    def store(self, f: Function, size: Mapping[str, Value], outputs: int, places: Sequence[Value], here: Here) -> Store:
         """A pixel is stored where y has one."""
         y, y_row = f.at(places[0], here.n * size["y_example"]), size["y_row"]
         y = f.at(y, here.i * 2 * y_row + here.j * (2 * outputs) + here.begin)
@@ -74,6 +70,9 @@ class Stored(Ending):
         return store
 
 
+STORED = Stored()
+
+
 @dataclass(frozen=True)
 class Pooled(Ending):
     """In p, behind f; and in y, and with what pooling keeps, where these are asked for."""
@@ -87,15 +86,13 @@ class Pooled(Ending):
 
     def arguments(self, kind: Type) -> dict[str, Type]:
         """Those of y, p, and what is kept; of what nobody reads there is none."""
-        y = Stored().arguments(kind) if self.stores else {}
+        y = STORED.arguments(kind) if self.stores else {}
         kept = {"kept": pointer(self.aggregate.keeps)} if self.keeps and self.aggregate.keeps else {}
         return {**y, "p": pointer(kind), **kept}
 
-    def store(
-        self, f: Function, size: Mapping[str, Value], outputs: int, places: Sequence[Value], here: Here
-    ) -> Store:
+    def store(self, f: Function, size: Mapping[str, Value], outputs: int, places: Sequence[Value], here: Here) -> Store:
         """The four are pooled where y has all of them."""
-        beside = Stored().store(f, size, outputs, places, here) if self.stores else None
+        beside = STORED.store(f, size, outputs, places, here) if self.stores else None
         tile = (here.n * (size["height"] // 2) + here.i) * (size["width"] // 2) + here.j
         targets = [f.at(place, tile * outputs + here.begin) for place in places[self.stores :]]
         low, right = _inside(size, here)

@@ -33,7 +33,7 @@ from faltung.engine.kernels.correlate import Rows as Plain
 from faltung.engine.kernels.correlate import schedule as columns_of
 from faltung.engine.kernels.launch import SLICES, Axis, Place, Steps, Taps
 from faltung.engine.kernels.pack import STEPS, turned
-from faltung.engine.kernels.pixels import Ending, Here, Store, Stored
+from faltung.engine.kernels.pixels import STORED, Ending, Here, Store
 from faltung.engine.loops.language import INDEX, Function, Type, Value, pointer
 
 Array = NDArray[Any]
@@ -107,7 +107,7 @@ def multiply(rows: Rows, plan: Tile, tiles: int) -> Function:
     return f
 
 
-def convolve(name: str, rows: Rows, plan: Tile, ending: Ending = Stored()) -> list[Function]:
+def convolve(name: str, rows: Rows, plan: Tile, ending: Ending = STORED) -> list[Function]:
     """The driver of one call, after the products that it uses.
 
     Arguments: run-time sizes (``SIZES``), x, packed weights, y (or where else the ``ending`` stores), bias, a worker's
