@@ -24,6 +24,7 @@ from lowered import machines
 
 COMPILED = [(np.float32, 3, 5), (np.float32, 16, 32), (np.float32, 17, 70), (np.float64, 9, 8), (np.float64, 2, 1)]
 """Around vectors and blocks of outputs; all other sizes are known at run time only."""
+MAX, MEAN, RELU, LEAKY = ft.MaxPool(2), ft.MeanPool(2), ft.ReLU(), ft.LeakyReLU(0.5)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -52,7 +53,7 @@ class Recorded:
         return [self.places[name] for name in names]
 
     def done(self, launches: Iterable[Launch], names: Iterable[str], end: bool) -> dict[str, bytes]:
-        """What lies in these places after some launches, all of whose arrays lie beside memory that nobody may touch."""
+        """What lies in these places after some launches; all arrays lie beside memory that nobody may touch."""
         memory: dict[int, Any] = {}
 
         def number(argument: Any) -> Any:
@@ -76,8 +77,8 @@ def recorded(
     shape: tuple[int, int, int, int],
     filters: int,
     dtype: Any = np.float32,
-    pool: Any = ft.MaxPool(2),
-    f: Any = ft.ReLU(),
+    pool: Any = MAX,
+    f: Any = RELU,
     biased: bool = True,
     seed: int = 0,
 ) -> Recorded:
@@ -120,18 +121,18 @@ def check(found: Recorded, *wanted: str, end: bool = True) -> list[str]:
     return names(together)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.sampled_from(COMPILED), st.integers(1, 3), st.integers(2, 9), st.integers(2, 40), st.booleans(), st.booleans(),
-    st.sampled_from([None, ft.ReLU(), ft.ReLU(), ft.LeakyReLU(0.5)]), st.sampled_from([ft.MaxPool(2), ft.MeanPool(2)]),
+    st.sampled_from([None, RELU, RELU, LEAKY]), st.sampled_from([MAX, MEAN]),
     st.sets(st.sampled_from(["y", "z", "taps", "dz", "dx"])), st.integers(0, 99),
 )  # fmt: skip
 def test_the_same_bits_over_random_sizes(compiled, batch, height, width, biased, end, f, pool, wanted, seed):
     dtype, channels, filters = compiled
     found = recorded((batch, height, width, channels), filters, dtype, pool, f, biased, seed)
     kernels = check(found, "p", *(wanted & found.places.keys()), end=end)
-    plain = f is None or not (wanted & {"y"} or f == ft.LeakyReLU(0.5))  # which needs y on the way back
-    assert ("pool_forward" not in kernels) == plain
+    between = f == LEAKY or (f == RELU and "y" in wanted)  # y is stored, since the way back or the caller wants it
+    assert ("pool_forward" in kernels) == between
 
 
 @pytest.mark.parametrize("height", range(2, 6))
@@ -145,7 +146,7 @@ def test_few_rows_and_odd_borders(height):
 def test_every_machine(name):
     with made_for(name):
         for dtype in (np.float32, np.float64):
-            for filters in (1, 9, 16, 33):
+            for filters in (1, 9, 33):
                 assert "pool_forward" not in check(recorded((2, 5, 6, 3), filters, dtype), "p", "dx")
 
 
@@ -158,7 +159,7 @@ def test_steps_go_before_the_errors_of_all_disjoint_regions(pool):
 
 @pytest.mark.parametrize(
     ("pool", "f"),
-    [(ft.MaxPool(2, stride=1), ft.ReLU()), (ft.MeanPool(2), ft.ReLU()), (ft.MaxPool(2), ft.Tanh())],
+    [(ft.MaxPool(2, stride=1), RELU), (MEAN, RELU), (MAX, ft.Tanh())],
 )
 def test_other_products_stay_where_they_are(pool, f):
     kernels = check(recorded((2, 8, 7, 4), 6, pool=pool, f=f), "p", "dx")
@@ -184,17 +185,15 @@ def test_what_nobody_reads_is_not_stored():
 
 def network(*, wide: bool = False) -> ft.Network:
     """With two poolings; ``wide``, the values before the first one are read once more."""
-    nodes = dict(
-        conv1=ft.Node(ft.Conv(16, kernel=3, padding=1), "x"), relu1=ft.Node(ft.ReLU(), "conv1"),
-        pool1=ft.Node(ft.MaxPool(2), "relu1"),
-        conv2=ft.Node(ft.Conv(20, kernel=3, padding=1), "pool1"), relu2=ft.Node(ft.ReLU(), "conv2"),
-        pool2=ft.Node(ft.MaxPool(2), "relu2"),
-        flat=ft.Node(ft.Flatten(), "pool2"), dense=ft.Node(ft.Affine(5), "flat"),
-    )  # fmt: skip
+    nodes = {
+        "conv1": ft.Node(ft.Conv(16, kernel=3, padding=1), "x"), "relu1": ft.Node(RELU, "conv1"),
+        "pool1": ft.Node(MAX, "relu1"),
+        "conv2": ft.Node(ft.Conv(20, kernel=3, padding=1), "pool1"), "relu2": ft.Node(RELU, "conv2"),
+        "pool2": ft.Node(MAX, "relu2"), "flat": ft.Node(ft.Flatten(), "pool2"), "dense": ft.Node(ft.Affine(5), "flat"),
+    }  # fmt: skip
     if wide:
-        more = dict(mean=ft.Node(ft.GlobalPool("mean"), "relu1"), wide=ft.Node(ft.Concat(), "mean", "dense"))
-        return ft.Graph(**nodes, **more).on((13, 10, 16)).on_executor("native")
-    return ft.Graph(**nodes).on((13, 10, 16)).on_executor("native")
+        nodes |= {"mean": ft.Node(ft.GlobalPool("mean"), "relu1"), "wide": ft.Node(ft.Concat(), "mean", "dense")}
+    return ft.Graph(outputs=None, **nodes).on((13, 10, 16)).on_executor("native")
 
 
 @contextmanager
@@ -222,9 +221,10 @@ def kernels(own: ft.Network) -> list[tuple[str, str]]:
     return [(c.launch.node, c.launch.function.name) for _, _, some, _ in explain._jobs(found.planned) for c in some]
 
 
-@pytest.mark.parametrize("wide", [False, True])
-@pytest.mark.parametrize("batch", [1, 9])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("wide", "batch", "dtype"),
+    [(False, 1, np.float32), (True, 1, np.float64), (False, 9, np.float64), (True, 9, np.float32)],
+)
 def test_steps_of_training_have_the_same_bits_for_any_number_of_workers(wide, batch, dtype, monkeypatch):
     with apart():
         expected = trained(network(wide=wide), batch, dtype)
