@@ -53,6 +53,7 @@ def copied(array: ArrayLike, end: bool = True) -> NDArray[Any]:
 def surround(patch: pytest.MonkeyPatch, end: bool) -> None:
     """From now on outputs, packed weights, sums and scratch of kernels lie between guards, to the byte, full of NaN."""
     from faltung.engine.host import arena
+    from faltung.engine.programs import program
 
     def scratch(count: int) -> SimpleNamespace:
         memory = guarded(count, np.uint8, end)
@@ -61,5 +62,6 @@ def surround(patch: pytest.MonkeyPatch, end: bool) -> None:
 
     patch.setenv("FALTUNG_THREADS", "1")
     patch.setattr(arena, "LINE", 1)  # to which a worker's share of the scratch is rounded up
+    patch.setattr(program, "PAGE", 1)  # and that of a program's
     patch.setattr(arena, "empty", lambda shape, dtype: guarded(shape, dtype, end))
     patch.setattr(arena, "scratch", scratch)

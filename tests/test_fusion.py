@@ -40,11 +40,10 @@ from sketches import assert_same, filled, random, sketches
 
 @contextmanager
 def without_fusion() -> Iterator[None]:
-    fused, plan.fused = plan.fused, lambda launches, results: tuple(launches)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("sooner", "fused", "pooled"):
+            patch.setattr(plan, name, lambda launches, results: tuple(launches))
         yield
-    finally:
-        plan.fused = fused
 
 
 def both_ways(network: Network, *arguments: Any, **settings: Any) -> Any:
@@ -102,6 +101,10 @@ NETWORKS = {
     "poolings": Chain(
         conv1=Conv(5, kernel=3, padding=1), tanh=Tanh(), max=MaxPool(2), conv2=Conv(5, kernel=3), relu=ReLU(),
         mean=MeanPool(2, stride=1), norm=LayerNorm(), sigmoid=Sigmoid(), flat=Flatten(), dense=Affine(3),
+    ).on((9, 8, 3)),
+    "maxima": Chain(
+        conv1=Conv(5, kernel=3, padding=1), relu1=ReLU(), max1=MaxPool(2), conv2=Conv(7, kernel=3, padding=1),
+        relu2=ReLU(), max2=MaxPool((3, 2)), flat=Flatten(), dense=Affine(3),
     ).on((9, 8, 3)),
     "keeping x": Chain(
         conv1=Conv(5, kernel=3), elu=ELU(), conv2=Conv(4, kernel=3), leaky=LeakyReLU(), flat=Flatten(), dense=Affine(3)

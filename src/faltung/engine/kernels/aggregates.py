@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from faltung.engine.kernels import mathematics
 from faltung.engine.kernels.pool import Aggregate
-from faltung.engine.kernels.regions import Region, number
+from faltung.engine.kernels.regions import Entries, Region, number
 from faltung.engine.loops.language import I32, Constant, Type, Value, Variable
 
 
@@ -25,7 +25,7 @@ class Max(Aggregate):
     def keeps(self) -> Type:
         return self.taps
 
-    def forward(self, region: Region) -> tuple[list[Value], list[Value]]:
+    def forward(self, region: Entries) -> tuple[list[Value], list[Value]]:
         best, taps = first_largest(region, lambda part, x, tap: x)
         short = self.taps.kind != I32.kind
         return best, [region.f.convert("narrow", tap, self.taps) for tap in taps] if short else taps
@@ -43,7 +43,7 @@ class Mean(Aggregate):
     divisor: int = 0
     """0 is the number of entries."""
 
-    def forward(self, region: Region) -> tuple[list[Value], list[Value]]:
+    def forward(self, region: Entries) -> tuple[list[Value], list[Value]]:
         count = self._count(region)
         return [_quotient(total, count) for total in sums(region, lambda part, x, tap: x)], []
 
@@ -51,7 +51,7 @@ class Mean(Aggregate):
         f, kind = dy.function, dy.type.times(1)
         return 1.0 / (f.constant(self.divisor, kind) if self.divisor else number(count, kind)) * dy
 
-    def _count(self, region: Region) -> Value:
+    def _count(self, region: Entries) -> Value:
         return region.f.constant(self.divisor, region.kind) if self.divisor else region.count
 
 
@@ -66,7 +66,7 @@ class Norm(Aggregate):
     def long(self) -> bool:
         return self.p not in FACTORS
 
-    def forward(self, region: Region) -> tuple[list[Value], list[Value]]:
+    def forward(self, region: Entries) -> tuple[list[Value], list[Value]]:
         scales = self._scales(region)
         return [scale * norm for scale, norm in zip(scales, self._norms(region, scales), strict=True)], []
 
@@ -82,7 +82,7 @@ class Norm(Aggregate):
 
         region.spread(share)
 
-    def _scales(self, region: Region) -> list[Value]:
+    def _scales(self, region: Entries) -> list[Value]:
         """The largest |x|; 1 where that is 0 or not finite."""
         largest, f = region.variables("largest", 0.0), region.f
 
@@ -94,7 +94,7 @@ class Norm(Aggregate):
         most = [variable.value for variable in largest]
         return [f.select((value > 0) & (value < math.inf), value, 1.0) for value in most]
 
-    def _norms(self, region: Region, scales: list[Value]) -> list[Value]:
+    def _norms(self, region: Entries, scales: list[Value]) -> list[Value]:
         totals = sums(region, lambda part, x, tap: _power(_size(x) / scales[part], self.p))
         return [_power(total, 1 / self.p) for total in totals]
 
@@ -103,7 +103,7 @@ Entry = Callable[[int, Value, Value], Value]
 """What is reduced: of the number of a part, its entries at a tap, and the number of the tap."""
 
 
-def sums(region: Region, entry: Entry) -> list[Value]:
+def sums(region: Entries, entry: Entry) -> list[Value]:
     """The sums over a region."""
     totals = region.variables("total", 0.0)
 
@@ -115,7 +115,7 @@ def sums(region: Region, entry: Entry) -> list[Value]:
     return _values(totals)
 
 
-def first_largest(region: Region, entry: Entry) -> tuple[list[Value], list[Value]]:
+def first_largest(region: Entries, entry: Entry) -> tuple[list[Value], list[Value]]:
     """The largest ones of a region, NaN above all, and the taps at which they come first."""
     best, first = region.variables("best", -math.inf), region.variables("tap", 0, I32)
 

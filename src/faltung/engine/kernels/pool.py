@@ -37,7 +37,7 @@ from faltung.engine.host import arena
 from faltung.engine.kernels.bands import fields
 from faltung.engine.kernels.elementwise import TASK
 from faltung.engine.kernels.lanes import Part, blocks, fill, parts, pitches
-from faltung.engine.kernels.regions import UNROLLED, Cover, Region, Regions, Span
+from faltung.engine.kernels.regions import UNROLLED, Cover, Entries, Region, Regions, Span
 from faltung.engine.loops.language import INDEX, Function, Type, Value, pointer
 
 VECTORS = 4
@@ -65,7 +65,7 @@ class Aggregate(ABC):
         return None
 
     @abstractmethod
-    def forward(self, region: Region) -> tuple[list[Value], list[Value]]:
+    def forward(self, region: Entries) -> tuple[list[Value], list[Value]]:
         """Write the computation of y, and of what is kept; a value for each part."""
 
     def error(self, region: Region, dy: list[Value]) -> None:

@@ -5,6 +5,7 @@ regions share a vector: a row of taps of all of them is loaded whole, and shuffl
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -54,12 +55,32 @@ class Span:
 
 
 @dataclass
-class Region:
-    """One region, or several neighbours, as an aggregate sees it: one or several vectors, tap by tap."""
+class Entries(ABC):
+    """What is summarised: one or several vectors of entries, tap by tap."""
 
     f: Function
     kind: Type
     parts: list[Part]
+
+    @property
+    @abstractmethod
+    def count(self) -> Value:
+        """The number of entries, as a floating number."""
+
+    @abstractmethod
+    def visit(self, body: Callable[[list[Value], Value], None]) -> None:
+        """Write ``body(entries, number of the tap)`` for every tap, in row-major order."""
+
+    def variables(self, name: str, start: float, kind: Type | None = None) -> list[Variable]:
+        """A register for each part."""
+        kind = kind or self.kind
+        return [self.f.variable(name, self.f.constant(start, kind.times(part.lanes))) for part in self.parts]
+
+
+@dataclass
+class Region(Entries):
+    """One region of an array, or several neighbours, as an aggregate sees it."""
+
     spans: list[Span]
     pitches: list[Value]
     x: Value
@@ -79,11 +100,6 @@ class Region:
         for span in self.spans:
             total = total * span.count
         return number(total, self.kind)
-
-    def variables(self, name: str, start: float, kind: Type | None = None) -> list[Variable]:
-        """A register for each part."""
-        kind = kind or self.kind
-        return [self.f.variable(name, self.f.constant(start, kind.times(part.lanes))) for part in self.parts]
 
     def visit(self, body: Callable[[list[Value], Value], None]) -> None:
         """Write ``body(entries, number of the tap)`` for every tap, in row-major order."""

@@ -33,6 +33,7 @@ from faltung.engine.kernels.correlate import Rows as Plain
 from faltung.engine.kernels.correlate import schedule as columns_of
 from faltung.engine.kernels.launch import SLICES, Axis, Place, Steps, Taps
 from faltung.engine.kernels.pack import STEPS, turned
+from faltung.engine.kernels.pixels import STORED, Ending, Here, Store
 from faltung.engine.loops.language import INDEX, Function, Type, Value, pointer
 
 Array = NDArray[Any]
@@ -106,20 +107,21 @@ def multiply(rows: Rows, plan: Tile, tiles: int) -> Function:
     return f
 
 
-def convolve(name: str, rows: Rows, plan: Tile) -> list[Function]:
+def convolve(name: str, rows: Rows, plan: Tile, ending: Ending = STORED) -> list[Function]:
     """The driver of one call, after the products that it uses.
 
-    Arguments: run-time sizes (``SIZES``), x, packed weights, y, bias, a worker's scratch, and the tasks to do. A task
-    is a band of rows of tiles of one example, for a range of blocks of outputs; it is done in chunks of tiles.
+    Arguments: run-time sizes (``SIZES``), x, packed weights, y (or where else the ``ending`` stores), bias, a worker's
+    scratch, and the tasks to do. A task is a band of rows of tiles of one example, for a range of blocks of outputs; it
+    is done in chunks of tiles.
     """
     kind, inputs, outputs, block = rows.kind, rows.inputs, rows.outputs, plan.block
     products = {tiles: multiply(rows, plan, tiles) for tiles in range(1, plan.tiles + 1)}
     f = Function(
         name,
-        sizes=pointer(INDEX), x=pointer(kind), w=pointer(kind), y=pointer(kind), bias=pointer(kind),
+        sizes=pointer(INDEX), x=pointer(kind), w=pointer(kind), **ending.arguments(kind), bias=pointer(kind),
         scratch=pointer(kind), first=INDEX, last=INDEX,
     )  # fmt: skip
-    sizes, x, w, y, bias, scratch, first, last = f.arguments
+    sizes, x, w, *places, bias, scratch, first, last = f.arguments
     size = {field: f.load(sizes, number, name=field) for number, field in enumerate(SIZES)}
     blocks = -(-outputs // block)
     v, m = scratch, f.at(scratch, ENTRIES * PITCH * inputs)
@@ -131,7 +133,7 @@ def convolve(name: str, rows: Rows, plan: Tile) -> list[Function]:
         row = band * size["band"]
         begin = row * size["columns"]
         count = f.min(size["rows"] - row, size["band"]) * size["columns"]
-        x_n, y_n = f.at(x, n * size["x_example"]), f.at(y, n * size["y_example"])
+        x_n = f.at(x, n * size["x_example"])
         chunks = (count + (size["chunk"] - 1)) // size["chunk"]
         with f.loop("chunk", chunks) as chunk:
             start = begin + chunk * size["chunk"]
@@ -156,12 +158,9 @@ def convolve(name: str, rows: Rows, plan: Tile) -> list[Function]:
                         at.set(at.value + tiles)
                 with f.loop("t", many) as t:
                     i, j = (start + t) // size["columns"], (start + t) % size["columns"]
-                    y_t = f.at(y_n, i * 2 * size["y_row"] + j * (2 * outputs) + number * block)
-                    low, right = i * 2 + 1 < size["height"], j * 2 + 1 < size["width"]
                     begin_o = number * block
-                    gather(
-                        f, rows, plan, f.at(m, t * block), f.at(bias, begin_o), begin_o, y_t, size["y_row"], low, right
-                    )
+                    store = ending.store(f, size, outputs, places, Here(n, i, j, begin_o))
+                    gather(f, rows, plan, f.at(m, t * block), f.at(bias, begin_o), begin_o, store)
     return [*products.values(), f]
 
 
@@ -208,26 +207,15 @@ def _filtered(d: Any) -> list[Value]:
     return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
 
 
-def gather(
-    f: Function, rows: Rows, plan: Tile, m: Value, bias: Value, begin: Value, y: Value, y_row: Value, low: Value,
-    right: Value,
-) -> None:  # fmt: skip
-    """The 2x2 pixels of a tile from its entries, one block of outputs; ``low`` and ``right`` ones where y has them."""
+def gather(f: Function, rows: Rows, plan: Tile, m: Value, bias: Value, begin: Value, store: Store) -> None:
+    """The 2x2 pixels of a tile from its entries, one block of outputs."""
     outputs, lanes, block = rows.outputs, plan.lanes, plan.block
     with f.loop("o", f.min(f.constant(outputs) - begin, block), step=lanes) as o:
         mask = f.first_lanes(f.constant(outputs) - begin - o, lanes) if outputs % lanes else None
         entries = [[f.load(m, o + (4 * a + b) * (PITCH * block), lanes) for b in range(4)] for a in range(4)]
         lines = list(zip(*[_joined(column) for column in zip(*entries, strict=True)], strict=True))
         shift = f.load(bias, o, lanes, mask)
-        pixels = [[pixel + shift for pixel in _joined(line)] for line in lines]
-        place = f.at(y, o)
-        f.store(pixels[0][0], place, 0, mask)
-        with f.where(right):
-            f.store(pixels[0][1], place, outputs, mask)
-        with f.where(low):
-            f.store(pixels[1][0], place, y_row, mask)
-            with f.where(right):
-                f.store(pixels[1][1], place, y_row + outputs, mask)
+        store([[pixel + shift for pixel in _joined(line)] for line in lines], o, mask)
 
 
 def _joined(m: Any) -> list[Value]:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from faltung.engine.kernels.aggregates import first_largest, sums
 from faltung.engine.kernels.pool import Aggregate
-from faltung.engine.kernels.regions import Region, number
+from faltung.engine.kernels.regions import Entries, Region, number
 from faltung.engine.loops.language import I32, Value
 from faltung.engine.lower.formula import translate
 from faltung.formula import Formula
@@ -24,7 +24,7 @@ class Aggregated(Aggregate):
     def long(self) -> bool:
         return any(_long(Formula(text, "entries").tree) for text in (self.g, self.derivative))
 
-    def forward(self, region: Region) -> tuple[list[Value], list[Value]]:
+    def forward(self, region: Entries) -> tuple[list[Value], list[Value]]:
         tree = Formula(self.g, "aggregate").tree
         reduced = _Reduced(region, tree)
         return [reduced.value(part, tree) for part in range(len(region.parts))], []
@@ -42,7 +42,7 @@ class Aggregated(Aggregate):
 class _Reduced:
     """The reductions in a tree over one region, inner ones first; each needs one pass."""
 
-    def __init__(self, region: Region, tree: Node):
+    def __init__(self, region: Entries, tree: Node):
         self._region = region
         count = region.count
         self._known: list[dict[Node, Value]] = [

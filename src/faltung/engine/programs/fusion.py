@@ -105,14 +105,22 @@ def _both(maker: Launch, launch: Launch, address: int) -> Launch | None:
         return None
     others = [other for other, is_it in zip(inputs, stored, strict=True) if not is_it]
     behind = [replace(other, offset=other.offset + place.offset) for other in (output, *others)]
-    arguments = (*maker.arguments[:number], *behind, *maker.arguments[number + 1 :])
+    return joined(maker, launch, function, (*maker.arguments[:number], *behind, *maker.arguments[number + 1 :]))
+
+
+def joined(maker: Launch, launch: Launch, function: Any, arguments: tuple[Any, ...]) -> Launch:
+    """One launch, of this function, that does what both do."""
+    node = " + ".join(dict.fromkeys(filter(None, [*maker.node.split(" + "), launch.node])))
+    return given(replace(maker, function=function, work=maker.work + launch.work, node=node), arguments)
+
+
+def given(launch: Launch, arguments: tuple[Any, ...]) -> Launch:
+    """The launch with other arguments."""
     reads, writes = (
         tuple(argument.buffer for n, argument in enumerate(arguments) if n in touched and isinstance(argument, Place))
-        for touched in function.effects
+        for touched in launch.function.effects
     )
-    node = " + ".join(dict.fromkeys(filter(None, [*maker.node.split(" + "), launch.node])))
-    work = maker.work + launch.work
-    return replace(maker, function=function, arguments=arguments, work=work, node=node, reads=reads, writes=writes)
+    return replace(launch, arguments=arguments, reads=reads, writes=writes)
 
 
 @cache
@@ -143,3 +151,13 @@ def _written(
 def _epilogue(stored: tuple[bool, ...], recipe: Recipe) -> Epilogue:
     write, machine, settings = recipe
     return Epilogue(write(machine, *settings)[-1], stored)
+
+
+def taken_apart(recipe: Recipe) -> tuple[Recipe, tuple[Epilogue, ...]]:
+    """A kernel without its epilogues, and these."""
+    write, machine, settings = recipe
+    if write is not _written:
+        return recipe, ()
+    *_, stored, (maker, own), (pointwise, others) = settings
+    first, epilogues = taken_apart((maker, machine, own))
+    return first, (*epilogues, _epilogue(stored, (pointwise, machine, others)))

@@ -20,6 +20,7 @@ from faltung.engine.host import arena, workers
 from faltung.engine.host.machine import host
 from faltung.engine.host.recording import Later, NotRecordedError, recording
 from faltung.engine.programs.fusion import fused
+from faltung.engine.programs.pooling import pooled, sooner
 from faltung.engine.programs.remake import needed
 from faltung.engine.programs.settle import Settled
 from faltung.engine.programs.stages import OF_EXAMPLES, Planned, Recorded, deep, flat, order
@@ -79,7 +80,8 @@ class Task:
                 raise NotRecordedError(str(error)) from error
             places = {name: recorder.place(array) for name, array in results.items()}
             launches = needed(recorder.launches, places.values()) if strips else recorder.launches
-            together = fused(launches, places.values())  # whose kernels are made later, too
+            kept = places.values()
+            together = pooled(fused(sooner(launches, kept), kept), kept)  # whose kernels are made later, too
         for name, place in places.items():
             outside = place.buffer.kind in ("input", "parameter") or name.startswith(OF_EXAMPLES)
             if outside and results[name].nbytes != place.buffer.size:
