@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 
 from faltung.engine.host.machine import Machine
 from faltung.engine.loops.language import BOOL, I32, INDEX, Constant, Function, Type, Value
-from faltung.engine.loops.operations import CONVERSIONS, OPERATIONS, TWICE
+from faltung.engine.loops.operations import CONVERSIONS, OPERATIONS, UNFUSED
 from faltung.engine.loops.statements import (
     Await,
     Call,
@@ -173,7 +173,7 @@ class _Writer:
                 self._first_lanes(result, to.lanes, operands[0])
             case op:
                 operation, kind = (OPERATIONS | CONVERSIONS)[op], let.arguments[-1].type
-                text = TWICE if op == "fma" and not self._fused else operation.text(kind.floating)
+                text = operation.text(kind.floating) if self._fused or op not in UNFUSED else UNFUSED[op]
                 assert text is not None, "the language refuses operations that a type does not have"
                 self._operation(result, text, kind, operands, to)
 

@@ -27,7 +27,7 @@ from faltung.elements.element import Array, Element, Params, Run
 from faltung.elements.pointwise import Pointwise
 from faltung.engine.host import arena
 from faltung.engine.kernels.elementwise import code, elementwise, launch
-from faltung.engine.kernels.mathematics import exp, expm1, normal, sigmoid, softplus, tanh
+from faltung.engine.kernels.mathematics import exp, expm1, gelu, normal, sigmoid, softplus, tanh
 from faltung.engine.loops.language import Function, Type, Value
 from faltung.engine.lower.formula import translate
 from faltung.engine.programs.ready import ready
@@ -77,7 +77,7 @@ PAIRS: dict[type[Activation], Pair] = {
     ),
     ELU: Pair(lambda elu, x: x.function.select(x > 0, x, elu.alpha * expm1(x.function.min(0.0, x))), _elu_slope),
     Softplus: Pair(lambda _, x: softplus(x), lambda _, x: sigmoid(x)),
-    GELU: Pair(lambda _, x: x * normal(x)[0], _gelu_slope),
+    GELU: Pair(lambda _, x: gelu(x), _gelu_slope),
     SiLU: Pair(lambda _, x: x * sigmoid(x), _silu_slope),
     Pointwise: Pair(lambda f, x: _formula(f.formula, x), lambda f, x: _formula(f.derivative, x)),
 }
