@@ -185,7 +185,8 @@ LIMITS = {
     "exp": [0, np.inf, 1, 1], "expm1": [-1, np.inf, 0, 0], "log": [np.nan, np.inf, -np.inf, -np.inf],
     "log1p": [np.nan, np.inf, 0, 0], "tanh": [-1, 1, 0, 0], "sinh": [-np.inf, np.inf, 0, 0],
     "cosh": [np.inf, np.inf, 1, 1], "sigmoid": [0, 1, 0.5, 0.5], "erf": [-1, 1, 0, 0], "normal": [0, 1, 0.5, 0.5],
-    "gelu": [np.nan, np.inf, 0, 0],    "softplus": [0, np.inf, np.log(2), np.log(2)], "arctan": [-np.pi / 2, np.pi / 2, 0, 0],
+    "gelu": [np.nan, np.inf, 0, 0], "softplus": [0, np.inf, np.log(2), np.log(2)],
+    "arctan": [-np.pi / 2, np.pi / 2, 0, 0],
     "sin": [np.nan, np.nan, 0, 0], "cos": [np.nan, np.nan, 1, 1], "tan": [np.nan, np.nan, 0, 0],
 }  # fmt: skip
 
