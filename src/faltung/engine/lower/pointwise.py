@@ -26,7 +26,7 @@ from faltung.elements.activations import (
 from faltung.elements.element import Array, Element, Params, Run
 from faltung.elements.pointwise import Pointwise
 from faltung.engine.host import arena
-from faltung.engine.kernels.elementwise import code, elementwise, launch
+from faltung.engine.kernels.elementwise import code, elementwise, launch, streamed
 from faltung.engine.kernels.mathematics import exp, expm1, gelu, normal, sigmoid, softplus, tanh
 from faltung.engine.loops.language import Function, Type, Value
 from faltung.engine.lower.formula import translate
@@ -84,12 +84,12 @@ PAIRS: dict[type[Activation], Pair] = {
 """Each function and its derivative, as the elements of these names define them."""
 
 
-def _forward(kind: Type, element: Activation) -> Function:
-    return elementwise(kind, 1, lambda x: [PAIRS[type(element)].value(element, x)])
+def _forward(kind: Type, element: Activation, stream: bool) -> Function:
+    return elementwise(kind, 1, lambda x: [PAIRS[type(element)].value(element, x)], stream=stream)
 
 
-def _error(kind: Type, element: Activation) -> Function:
-    return elementwise(kind, 2, lambda kept, dy: [dy * PAIRS[type(element)].slope(element, kept)])
+def _error(kind: Type, element: Activation, stream: bool) -> Function:
+    return elementwise(kind, 2, lambda kept, dy: [dy * PAIRS[type(element)].slope(element, kept)], stream=stream)
 
 
 @ready
@@ -97,7 +97,7 @@ def forward(element: Activation, params: Params, x: Array, run: Run = Run()) -> 
     """y = f(x), and what is kept: x or y."""
     x = np.ascontiguousarray(x)
     y = arena.empty(x.shape, x.dtype)
-    launch(code(_forward, x.dtype, element), x, y, count=x.size)
+    launch(code(_forward, x.dtype, element, streamed(x, y)), x, y, count=x.size)
     return y, y if PAIRS[type(element)].keeps_y else x
 
 
@@ -106,7 +106,7 @@ def error(element: Activation, params: Params, kept: Array, dy: Array) -> Array:
     """dx = dy f'."""
     kept, dy = np.ascontiguousarray(kept), np.ascontiguousarray(dy)
     dx = arena.empty(dy.shape, dy.dtype)
-    launch(code(_error, dy.dtype, element), kept, dy, dx, count=dy.size)
+    launch(code(_error, dy.dtype, element, streamed(kept, dy, dx)), kept, dy, dx, count=dy.size)
     return dx
 
 
