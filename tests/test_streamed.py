@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from faltung.elements import GELU, Concat, Product, ReLU, Sigmoid, Sum
+from faltung.elements import GELU, Concat, Crop, Pad, Product, ReLU, Sigmoid, Sum
 from faltung.elements.element import Element, Run
-from faltung.engine.host import arena
 from faltung.engine.host.compile import source
 from faltung.engine.host.machine import host
 from faltung.engine.host.recording import recording
@@ -40,6 +39,8 @@ CASES = [
     *((element, [(3, COUNT)]) for element in (ReLU(), Sigmoid(), GELU())),
     *((element, [(3, COUNT)] * 2) for element in (Sum(), Product())),
     *((Concat(), [(COUNT, first), (COUNT, last)]) for first, last in ((16, 32), (16, 5), (3, 4))),
+    *((Pad((2, 1), mode=mode), [(1, 2100, channels)]) for mode in ("constant", "reflect") for channels in (16, 20)),
+    (Crop((2, 1)), [(2, 2100, 16)]),
 ]
 
 
@@ -68,8 +69,10 @@ def test_only_whole_vectors_are_streamed_and_others_are_told():
     np.testing.assert_array_equal(y, 2 * x)
 
 
-def test_small_arrays_and_parts_of_others_are_not_streamed(monkeypatch):
-    few, many = arena.empty((8,), np.float32), np.broadcast_to(np.float32(0), (elementwise.STREAMED // 4 + 1,))
-    assert (elementwise.streamed(few), elementwise.streamed(few, many)) == (False, True)
+def test_small_arrays_and_parts_of_others_are_not_streamed():
+    few, some, many = (np.broadcast_to(np.float32(0), (count,)) for count in (8, 2**20, elementwise.STREAMED // 4))
+    assert elementwise.streamed(some, many)
+    assert not elementwise.streamed(some)
+    assert not elementwise.streamed(few, many)
     with recording(sliced=False, parts=True):
-        assert not elementwise.streamed(few, many)
+        assert not elementwise.streamed(some, many)

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faltung.engine.host import workers
+from faltung.engine.host import arena, workers
 from faltung.engine.host.machine import Machine, host
 from faltung.engine.host.recall import recalled
 from faltung.engine.host.recording import whole
@@ -100,7 +100,8 @@ class Elementwise(Function):
 
 def streamed(*arrays: NDArray[Any]) -> bool:
     """Are the arrays of a kernel so large that its outputs, which begin cache lines, should be streamed?"""
-    return sum(array.nbytes for array in arrays) > STREAMED and whole()
+    sizes = [array.nbytes for array in arrays]
+    return sum(sizes) > STREAMED and min(sizes) > arena.MALLOC and whole()  # smaller ones may begin anywhere
 
 
 def elementwise(

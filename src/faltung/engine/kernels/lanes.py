@@ -86,6 +86,10 @@ def fill(f: Function, place: Value, count: Value, value: float, kind: Type) -> N
     sweep(f, count, kind.lanes, lambda i, mask: f.store(values, place, i, mask))
 
 
-def copy(f: Function, target: Value, source: Value, count: Value, kind: Type) -> None:
+def copy(f: Function, target: Value, source: Value, count: Value, kind: Type, stream: bool = False) -> None:
     """target[:count] = source[:count], by vectors of this type."""
-    sweep(f, count, kind.lanes, lambda i, mask: f.store(f.load(source, i, kind.lanes, mask), target, i, mask))
+
+    def move(i: Value, mask: Value | None) -> None:
+        f.store(f.load(source, i, kind.lanes, mask), target, i, mask, streamed=stream)
+
+    sweep(f, count, kind.lanes, move)

@@ -129,9 +129,8 @@ def _axis(element: Concat, array: Array) -> int:
 
 def _gather(parts: Arrays, y: Array, axis: int, back: bool) -> None:
     lengths = tuple([math.prod(part.shape[axis:]) for part in parts])
-    outputs = parts if back else (y,)
     lines = all(length * y.itemsize % arena.LINE == 0 for length in lengths)  # then all rows begin cache lines
-    stream = lines and streamed(*parts, y) and all(output.nbytes > arena.MALLOC for output in outputs)
+    stream = lines and streamed(*parts, y)
     kernel, positions = code(_gathered, y.dtype, len(parts), back, stream), math.prod(y.shape[:axis])
     rows.launch(kernel, *parts, y, _numbers(lengths), rows=positions, length=sum(lengths))
 
