@@ -400,7 +400,7 @@ def kernels(run):
         launch(function, *arguments, **given)
 
     workers.launch = noted
-    ready.known.clear()  # so that they are launched, and no program is found
+    ready.forget()  # so that they are launched, and no program is found
     results = run()  # whose arrays stay until the end
     workers.launch = launch
     total = 0.0

@@ -71,7 +71,7 @@ def compiled_for(name: str) -> Iterator[None]:
 def _forget() -> None:
     host.cache_clear()
     elementwise._compiled.cache_clear()
-    ready.known.clear()
+    ready.forget()
 
 
 def compare(

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -65,54 +67,117 @@ def test_the_last_view_of_an_array_keeps_its_memory():
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 1 << 40))
 def test_a_size_wastes_at_most_a_quarter(count):
-    size = arena._size(arena._number(count))
+    size = arena.size(arena.number(count))
     assert count <= size <= max(arena.PAGE, 1.25 * count)
-    assert arena._number(size) == arena._number(count)
-    assert arena._size(arena._number(count) + 1) > size
-    assert arena._size(arena._number(count) + 3) <= 2 * size
+    assert arena.number(size) == arena.number(count)
+    assert arena.size(arena.number(count) + 1) > size
+    assert arena.size(arena.number(count) + 3) <= 2 * size
 
 
-def test_sizes_that_differ_little_share_a_block_and_others_do_not():
+def bytes_of(pool: Pool, count: int) -> np.ndarray:
+    """So many bytes of a pool."""
+    dtype = np.dtype(np.uint8)
+    array = pool.lend(dtype, 1, count)
+    return pool.empty((count,), dtype) if array is None else array
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1 << 26))
+def test_machine_code_finds_the_same_size(count):
     pool = Pool()
-    pool.take_back(block := pool.lend(1 << 20))
-    assert pool.lend(700_000) is block
-    pool.take_back(block)
-    assert pool.lend(400_000) is not block
-    assert pool.lend((1 << 20) + 1) is not block
+    bytes_of(pool, count)
+    assert pool.most_bytes == arena.size(arena.number(count))
 
 
-def test_no_more_lies_idle_than_was_once_lent_and_the_oldest_sizes_go_first():
+@pytest.mark.parametrize(
+    ("count", "shared"), [(1 << 20, True), (700_000, True), (400_000, False), ((1 << 20) + 1, False)]
+)
+def test_sizes_that_differ_little_share_a_block_and_others_do_not(count, shared):
     pool = Pool()
-    small = [pool.lend(1 << 16) for _ in range(8)]
-    for block in small:
-        pool.take_back(block)
-    assert (pool.lent_bytes, pool.idle_bytes, pool.most_bytes) == (0, 8 << 16, 8 << 16)
-    large = [pool.lend(1 << 19) for _ in range(2)]
-    assert pool.most_bytes == 2 << 19
-    for block in large:
-        pool.take_back(block)
-    assert pool.idle_bytes == 2 << 19  # of the small ones, none is left
-    assert [pool.lend(1 << 19) for _ in range(2)] == large[::-1]
-    assert pool.lend(1 << 16) not in small
+    place = bytes_of(pool, 1 << 20).ctypes.data
+    assert (bytes_of(pool, count).ctypes.data == place) == shared
+
+
+def test_the_whole_pool_is_at_most_twice_what_was_once_lent_and_the_oldest_sizes_go_first():
+    pool, kilo = Pool(), 1 << 10
+
+    def use(count: int, size: int) -> None:
+        arrays = [bytes_of(pool, size * kilo) for _ in range(count)]
+        del arrays
+
+    use(4, 64)
+    use(4, 32)
+    use(2, 512)
+    assert (pool.lent_bytes, pool.idle_bytes, pool.most_bytes) == (0, (256 + 128 + 1024) * kilo, 1024 * kilo)
+    use(1, 1280)  # for which 128 too much would lie idle: two of the first go
+    assert (pool.idle_bytes, pool.most_bytes) == (2 * 1280 * kilo, 1280 * kilo)
+    use(2, 64)
+    assert pool.idle_bytes == 2 * 1280 * kilo
+    use(3, 64)  # one is new, and those of 32 have waited longest
+    assert pool.idle_bytes == (2 * 1280 + 64 - 2 * 32) * kilo
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 300_000)), max_size=60))
 def test_the_accounts_are_right_whatever_is_asked_and_returned(calls):
-    pool, lent, most = Pool(), [], 0
+    pool, lent = Pool(), []
     for returns, count in calls:
         if returns and lent:
-            pool.take_back(lent.pop(count % len(lent)))
+            lent.pop(count % len(lent))
         elif not returns:
-            block = pool.lend(count)
-            assert block.size >= count
-            assert block not in lent
-            lent.append(block)
-        most = max(most, sum(block.size for block in lent))
-        idle = [block for blocks in pool._idle.values() for block in blocks]
-        assert not set(map(id, idle)) & set(map(id, lent))
-        assert pool.lent_bytes == sum(block.size for block in lent)
-        assert pool.idle_bytes == sum(block.size for block in idle) <= pool.most_bytes == most
+            lent.append(bytes_of(pool, count))
+            assert len(lent[-1]) == count
+            assert not any(np.shares_memory(lent[-1], other) for other in lent[:-1])
+        size = sum(arena.size(arena.number(len(array))) for array in lent)
+        assert size <= pool.lent_bytes <= 2 * size
+        assert pool.lent_bytes <= pool.most_bytes
+        assert pool.idle_bytes + pool.lent_bytes <= 2 * pool.most_bytes
+    lent.clear()
+    assert pool.lent_bytes == 0
+
+
+def test_where_there_is_no_pool_all_memory_is_fresh(monkeypatch):
+    pool = Pool()
+    pool.words = None
+    monkeypatch.setattr(arena, "pool", pool)
+    arrays = [arena.empty((3, 5), np.float32) for _ in range(20)]
+    assert len({array.ctypes.data for array in arrays}) == 20
+    assert all(array.ctypes.data % LINE == 0 for array in arrays)
+    assert pool.most_bytes == 0
+
+
+def test_an_array_may_outlive_all_modules():
+    program = """
+import sys, numpy, faltung
+from faltung.engine.host import arena
+keep = [arena.empty((10_000,), "f4") for _ in range(3)]
+class Late:
+    def __init__(self): self.arrays = [*keep, arena.empty((70_000,), "f8")]
+    def __del__(self): self.arrays.clear()
+sys.late = [Late()]; sys.late.append(sys.late)
+numpy.late = Late(); faltung.late = keep; arena.late = Late()
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "rror" in done.stderr) == (0, False), done.stderr
+
+
+def test_an_array_counts_references_rightly():
+    shape, dtype, count = (50, 40), np.dtype([("a", np.int64)]), 1000
+    arena.empty(shape, dtype)
+    before = sys.getrefcount(dtype), sys.getrefcount(shape), sys.getrefcount(None)
+    for _ in range(count):
+        arena.empty(shape, dtype)
+    arrays = [arena.empty(shape, dtype) for _ in range(count)]
+    del arrays
+    after = sys.getrefcount(dtype), sys.getrefcount(shape), sys.getrefcount(None)
+    assert all(abs(new - old) < 100 for new, old in zip(after, before, strict=True))
+
+
+def test_what_numpy_refuses_is_refused():
+    dtype = np.dtype(np.uint8)
+    arena.empty((1,), dtype)
+    with pytest.raises(ValueError, match="dimensions"):
+        arena.empty((1,) * 70, dtype)
 
 
 def test_a_size_that_no_system_has_is_refused_and_nothing_is_lost():

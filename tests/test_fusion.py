@@ -58,7 +58,7 @@ def both_ways(network: Network, *arguments: Any, **settings: Any) -> Any:
 
 
 def newest(network: Network) -> Any:
-    return list(programs.plans._plans[network].values())[-1]
+    return programs.plans.newest(network)
 
 
 def calls(network: Network) -> list[tuple[str, str]]:

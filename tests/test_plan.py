@@ -33,18 +33,20 @@ from faltung.engine import networks as programs
 from faltung.engine.elements import Kernels
 from faltung.engine.host import arena
 from faltung.engine.host.compile import counters
-from faltung.engine.host.recording import recording
+from faltung.engine.host.recording import Buffer, Launch, recording
 from faltung.engine.programs import plan, stages
+from faltung.engine.programs.program import Call, Lists, Where, together
 from faltung.models import find_recipe
 from faltung.network import Chain, Graph, Network, Node
 from faltung.network.layerwise import Layerwise
+from faltung.training import SGD
 from sketches import assert_same, filled, random, sketches
 
 RECIPES = ("ufldl", "lenet5", "allconv")
 
 
 def plans_of(network: Network) -> list[Any]:
-    return list(programs.plans._plans.get(network, {}).values())
+    return [known.plan for known in programs.plans._plans.get(network, {}).values()]
 
 
 def layerwise(network: Network) -> Network:
@@ -296,6 +298,46 @@ def test_a_program_keeps_all_machine_code_that_it_calls():
 
 
 # -------------------------------------------------------------------------------------------------------------- orders
+
+
+def call(reads: str, writes: str) -> Call:
+    """A call on memory of 8 bytes each, by one letter; those of capitals overlap with those of small letters."""
+
+    def buffer(letter: str) -> Buffer:
+        return Buffer(ord(letter), 8, "memory", letter, np.dtype(np.float64), None)
+
+    launch = Launch(None, (), 1, 1.0, 0, "", tuple(map(buffer, reads)), tuple(map(buffer, writes)))
+    return Call(launch, lambda buffer: Where(":area", 8 * ord(buffer.name.lower()) + 4 * buffer.name.isupper()))
+
+
+@pytest.mark.parametrize(
+    ("calls", "groups"),
+    [
+        ("a>b a>c", [2]),
+        ("a>b b>c", [1, 1]),  # reads what was written
+        ("a>b c>a", [1, 1]),  # writes what is still read
+        ("a>b c>b", [1, 1]),  # writes the same
+        ("a>b d>e b>f d>g", [2, 2]),
+        ("a>c b>e C>g", [2, 1]),  # a part of it
+        ("a>b | a>c d>e", [1, 0, 2]),
+    ],
+)
+def test_calls_that_follow_one_another_are_one_job_where_none_writes_what_another_touches(calls, groups):
+    lists = Lists({}, 0, 1, 1)
+    jobs = together(lists if text == "|" else call(*text.split(">")) for text in calls.split())
+    assert [0 if isinstance(job, Lists) else len(job) for job in jobs] == groups
+
+
+def test_all_parameters_are_updated_in_one_job():
+    network = small()
+    optimiser, params = SGD(0.1), network.initial(0)
+    x, labels = random(9, 6, 7, 3).astype(np.float32), np.arange(9) % 4
+    network.train_step(params, optimiser.slots(params), x, labels, cost=CrossEntropy(), optimiser=optimiser)
+    found = programs.plans.newest(network)
+    assert found is not None
+    last = found.planned.jobs[-1]
+    assert not isinstance(last, Lists)
+    assert [call.launch.node for call in last] == list(network.parameters)
 
 
 def recorded(examples: int) -> stages.Recorded:

@@ -13,7 +13,7 @@ from wavenets import KINDS, arrays
 
 
 def plans_of(network: Network) -> list[Any]:
-    return list(programs.plans._plans.get(network, {}).values())
+    return [known.plan for known in programs.plans._plans.get(network, {}).values()]
 
 
 def assert_near(one: Any, other: Any) -> None:

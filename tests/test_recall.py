@@ -1,5 +1,7 @@
 """Kernels that were made before are neither written nor compiled again, whether or not they were ever needed."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 
 from faltung.engine.host import compile, recall
 from faltung.engine.host.machine import host
+from faltung.engine.host.promise import Module
 from faltung.engine.host.recall import recalled
 from faltung.engine.host.recording import recording
 from faltung.engine.loops.language import F64, Function, pointer
@@ -81,3 +84,20 @@ def test_nothing_is_remembered_of_sources_that_have_changed(monkeypatch):
     monkeypatch.setattr(recall, "STAMPS", [])
     assert [fills(promise(4.5)) for _ in range(2)] == [4.5, 4.5]
     assert written == [4.5, 4.5]
+
+
+def test_what_is_promised_to_several_threads_is_made_once_for_good():
+    """Whoever knows the address of the first one must not be left with freed memory."""
+    barrier, codes = threading.Barrier(2), []
+
+    def make(text: str | None) -> compile.Code:
+        barrier.wait()
+        code = compile.Code({})
+        codes.append(code)
+        return code
+
+    module = Module(make, None)
+    with ThreadPoolExecutor(2) as threads:
+        one, other = (asked.result() for asked in [threads.submit(module.code) for _ in range(2)])
+    assert len(codes) == 2
+    assert one is other is module.code()

@@ -40,7 +40,7 @@ def gates(layers: int) -> Network:
 
 
 def calls(found: Any, name: str) -> list[Any]:
-    return [call for call in found.planned.jobs if name in call.launch.function.name]
+    return [call for calls in found.planned.jobs for call in calls if name in call.launch.function.name]
 
 
 @settings(max_examples=15, deadline=None)

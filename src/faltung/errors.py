@@ -11,9 +11,8 @@ Traceback (most recent call last):
 faltung.errors.ShapeError: Conv(20, kernel=9) 'conv1': the kernel spans 9, the input 5; use padding >= 2
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 
 class FaltungError(Exception):
@@ -73,18 +72,21 @@ class MissingExtraError(FaltungError, ImportError):
     """An optional dependency that is not installed."""
 
 
-@contextmanager
-def at(node: str) -> Iterator[None]:
+class at:  # noqa: N801 -- reads as a word: with at("conv1")
     """Name the node in every ``FaltungError`` that passes through; the innermost name stays."""
-    before = _node.set(node)
-    try:
-        yield
-    except FaltungError as error:
-        if error.node is None:
-            error.node = node
-        raise
-    finally:
-        _node.reset(before)
+
+    __slots__ = ("_before", "_name")
+
+    def __init__(self, node: str):
+        self._name = node
+
+    def __enter__(self) -> None:
+        self._before = _node.set(self._name)
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, FaltungError) and error.node is None:
+            error.node = self._name
+        _node.reset(self._before)
 
 
 _node: ContextVar[str] = ContextVar("node", default="")

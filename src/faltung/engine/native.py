@@ -1,6 +1,7 @@
 """The native executor: networks as programs of compiled kernels, and element by element where there is no program."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from faltung.elements.element import Array, Params, Run
@@ -64,6 +65,7 @@ class Native(Layerwise):
         return super().train_step(network, params, slots, inputs, goals, run, optimiser) if done is None else done
 
 
+@cache
 def programs() -> Any:
     """``faltung.engine.networks``, which is loaded, with LLVM, when the first network runs."""
     from faltung.engine import networks as programs

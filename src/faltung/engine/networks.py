@@ -52,7 +52,7 @@ def predict(network: Network, params: Params, inputs: Arrays, run: Run) -> dict[
         y = ready(*arrays.values())
         return {network.outputs[0]: y} if len(network.outputs) == 1 else y
     results = plan.run(arrays, Numbers(run.step, run.seed, run.first, NOTHING, NOTHING))
-    return {name: results[f"value:{name}"] for name in network.outputs}
+    return {name: results["value"][name] for name in network.outputs}
 
 
 class Frozen:
@@ -107,7 +107,7 @@ def backpropagate(
     results = _results(network, ("backpropagate", keep), inputs, _own(network, params), run, record, comparisons)
     if results is None:
         return None
-    values, errors, gradients, state = (_part(results, kind) for kind in ("value", "error", "gradient", "state"))
+    values, errors, gradients, state = (results.get(kind, {}) for kind in ("value", "error", "gradient", "state"))
     values |= {name: inputs[name] for name in inputs if name in values}
     return Backward(_total(comparisons, results), values, errors, gradients, state)
 
@@ -139,8 +139,8 @@ def train_step(
     results = _results(network, key, inputs, own, run, record, comparisons, update.numbers, exact=False)
     if results is None:
         return None
-    new = {**params, **_part(results, "param"), **_part(results, "state")}
-    return Trained(_total(comparisons, results), new, {slot: _part(results, slot) for slot in remembers})
+    new = {**params, **results.get("param", NOTHING), **results.get("state", NOTHING)}
+    return Trained(_total(comparisons, results), new, {slot: results.get(slot, {}) for slot in remembers})
 
 
 @dataclass(frozen=True)
@@ -181,8 +181,7 @@ def _backpropagation(network: Network, comparisons: Mapping[str, "Comparison"], 
     return record
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """An output with its cost, and what it is compared with."""
 
     output: str
@@ -222,13 +221,13 @@ class Comparison:
 def _compared(network: Network, params: Params, inputs: Arrays, goals: Goals) -> dict[str, Comparison] | None:
     """The goals, admitted; None where there are no examples, or a cost has no kernel."""
     found = {}
-    x = next(iter(inputs.values()))
-    dtype = next((w.dtype for w in params.values()), x.dtype)
+    [x, *_] = inputs.values()
+    dtype = next(iter(params.values()), x).dtype
     for output, (cost, target, weight) in goals.items():
         shape = _shape(network, output, inputs)
-        if not len(x) or lowering(cost, np.empty(0, dtype)) is None:
-            return None
         y = _stand_in((len(x), *shape), dtype)
+        if not len(x) or lowering(cost, y) is None:
+            return None
         with at(output):
             found[output] = Comparison(output, cost, y, *costs.admit(cost, y, target, weight))
     return found
@@ -259,9 +258,9 @@ _shapes: WeakKeyDictionary[Network, dict[Any, dict[str, tuple[int, ...]]]] = Wea
 """By network and sizes of inputs."""
 
 
-def _total(comparisons: Mapping[str, Comparison], results: Mapping[str, Array]) -> float:
+def _total(comparisons: Mapping[str, Comparison], results: Mapping[str, Mapping[str, Array]]) -> float:
     """The cost: what all comparisons give together."""
-    return sum(comparison.value(results[f"cost:{output}"]) for output, comparison in comparisons.items())
+    return sum([comparison.value(results["cost"][output]) for output, comparison in comparisons.items()])
 
 
 class Numbers(NamedTuple):
@@ -287,8 +286,8 @@ def _results(
     update: Mapping[str, float] = NOTHING,
     *,
     exact: bool = True,
-) -> dict[str, Array] | None:
-    """The results of a program by name, or None where there is none; ``update`` are the numbers of an optimiser."""
+) -> dict[str, dict[str, Array]] | None:
+    """A program's results by kind and name, or None where there is none; ``update`` are an optimiser's numbers."""
     found = _found(network, key, inputs, own, run, record, comparisons, exact=exact)
     if found is None:
         return None
@@ -362,8 +361,3 @@ def _own(network: Network, params: Params) -> dict[str, Array]:
 def _named(**results: Mapping[str, Array]) -> dict[str, Array]:
     """All results in one mapping."""
     return {f"{kind}:{name}": array for kind, arrays in results.items() for name, array in arrays.items()}
-
-
-def _part(results: Mapping[str, Array], kind: str) -> dict[str, Array]:
-    """The results of one kind."""
-    return {name.partition(":")[2]: array for name, array in results.items() if name.partition(":")[0] == kind}

@@ -60,6 +60,10 @@ def admit_params(params: Params, names: Collection[str]) -> Any:
 
 def admit_inputs(shapes: Mapping[str, Shape], x: Any, dtype: Any, indices: Collection[str]) -> dict[str, Array]:
     """Each input as an array of the parameters' dtype (indices stay integers), batch first."""
+    if type(x) is np.ndarray and x.dtype == dtype and len(shapes) == 1 and not indices:  # as it nearly always is
+        [(name, shape)] = shapes.items()
+        if x.ndim and x.shape[1:] == shape:
+            return {name: x}
     if not isinstance(x, Mapping) and len(shapes) > 1:
         raise NetworkError(
             f"got one input, expected a dictionary of {', '.join(shapes)}",

@@ -280,6 +280,8 @@ class Network:
     def _goals(self, cost: Any, target: Any, weight: Any) -> Goals:
         if not isinstance(cost, Mapping):
             output = self._single("cost")
+            if isinstance(cost, Cost):
+                return {output: (cost, np.asarray(target), weight)}
             cost, target, weight = {output: cost}, {output: target}, {output: weight}
         self._known(cost)
         return admit_goals(cost, target, weight)

@@ -2,53 +2,48 @@
 
 Memory that is fresh from the system is filled with zeros, page by page, as it is touched first; that takes many times
 longer than most kernels need to write it. So the memory of an array goes back to a pool when nobody refers to the array
-any more, and is lent again.
+any more, and is lent again. Machine code does that (``lending``); where it cannot, all memory is fresh.
 """
 
 import ctypes
 import math
-import os
 import threading
-from collections import OrderedDict
-from functools import cache
+from collections.abc import Callable
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 from numpy.typing import NDArray
 
+from faltung.engine.host import lending
+from faltung.engine.host.lending import LINE, NUMBERS
+from faltung.engine.host.python import HEAD
 from faltung.engine.host.recording import recorder
 
 Array = NDArray[Any]
-LINE = 64
 PAGE = 4096
 MALLOC = 1 << 16
 """Bytes up to which fresh memory costs less than memory that was used before."""
 _word = ctypes.c_size_t.from_address
 
 
-class _Bytes(np.ndarray[Any, Any]):
-    """Bytes of a block. Were it a plain array, those made of a loan would refer to it instead of the loan."""
+def address(array: Array) -> int:
+    """Where the first number of an array lies, by NumPy's interface for C: its own answer takes ten times as long."""
+    return _word(id(array) + HEAD).value
 
 
-class Block:
-    """Bytes from the system, the first of them at the beginning of a cache line."""
-
-    __slots__ = ("address", "memory", "number", "size")
-
-    def __init__(self, number: int):
-        self.number, self.size = number, _size(number)
-        memory = np.empty(self.size + LINE, np.uint8)
-        before = -memory.ctypes.data % LINE
-        self.memory = memory[before : before + self.size].view(_Bytes)
-        self.address = address(self.memory)
+def fresh(shape: tuple[int, ...], dtype: Any) -> Array:
+    """An array of memory from the system, whose first number begins a cache line; its content is arbitrary."""
+    memory = np.empty(math.prod(shape) * dtype.itemsize + LINE, np.uint8)
+    return ndarray(shape, dtype, memory, -address(memory) % LINE)
 
 
 @cache
-def _number(count: int) -> int:
+def number(count: int) -> int:
     """The number of the smallest size that holds so many bytes; sizes are 4, 5, 6, 7 times a power of 2.
 
-    >>> [_size(_number(count)) for count in (1, 4096, 4097, 5120, 5121, 7000, 7169, 8193)]
+    >>> [size(number(count)) for count in (1, 4096, 4097, 5120, 5121, 7000, 7169, 8193)]
     [4096, 4096, 5120, 5120, 6144, 7168, 8192, 10240]
     """
     count = max(count, PAGE)
@@ -56,86 +51,85 @@ def _number(count: int) -> int:
     return 4 * shift + -(-count >> shift) - 4
 
 
-def _size(number: int) -> int:
+def size(number: int) -> int:
+    """The bytes of the size of this number."""
     return 4 + number % 4 << number // 4
 
 
 class Pool:
     """Blocks that nobody uses, of few sizes, so that similar arrays share them.
 
-    A block is lent for as little as half of its size. Never more lies idle than was once lent at the same time; beyond
-    that, the sizes used least recently go.
+    A block is lent for as little as half of its size. What is idle and lent together is never more than twice of what
+    was once lent at the same time: before a new block is made, those of the sizes used least recently go.
     """
 
     def __init__(self):
-        self.idle_bytes = self.lent_bytes = self.most_bytes = 0
-        self._idle: OrderedDict[int, list[Block]] = OrderedDict()
-        self.lock = threading.RLock()  # another array's memory may come back in the midst of a call
+        self.words = lending.words([size(number) for number in range(NUMBERS)])
+        self.lend: Callable[..., Array | None] = lambda *asked: None
+        """``lend(dtype, itemsize, *shape)``: an array, if a block for it is idle; nothing is when all begins."""
 
-    def lend(self, count: int) -> Block:
-        """A block of at least so many bytes; their content is arbitrary."""
-        number = _number(count)
-        with self.lock:
-            if blocks := self._idle.get(number) or self._similar(number):
-                block = blocks.pop()
-                self.idle_bytes -= block.size
-            else:
-                block = Block(number)
-            self.lent_bytes += block.size
-            if self.lent_bytes > self.most_bytes:
-                self.most_bytes = self.lent_bytes
-        return block
+    @cached_property
+    def functions(self) -> Any:
+        """``lend``, ``add`` and ``drop``."""
+        assert self.words is not None
+        return lending.functions(self.words)
 
-    def _similar(self, number: int) -> list[Block] | None:
-        """Idle blocks of the next sizes, if there are any."""
-        return next((blocks for more in (1, 2, 3) if (blocks := self._idle.get(number + more))), None)
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """An array whose first number begins a cache line; its content is arbitrary."""
+        if self.words is None:
+            return fresh(shape, dtype)
+        wanted, self.lend = number(math.prod(shape) * dtype.itemsize), self.functions[0]
+        while (array := self.lend(dtype, dtype.itemsize, *shape)) is None:  # another thread may be faster than we are
+            self.add(wanted)
+        return array
 
-    def take_back(self, block: Block) -> None:
-        """Keep a block for whoever needs one next."""
-        number, size = block.number, block.size
-        with self.lock:
-            self.lent_bytes -= size
-            self.idle_bytes += size
-            if number in self._idle:
-                self._idle[number].append(block)
-                self._idle.move_to_end(number)
-            else:
-                self._idle[number] = [block]
-            while self.idle_bytes > self.most_bytes:
-                number, blocks = next(iter(self._idle.items()))
-                if blocks:
-                    self.idle_bytes -= blocks.pop(0).size
-                else:
-                    del self._idle[number]
+    def add(self, number: int) -> None:
+        """Make a block of this size, and room for it."""
+        if number >= NUMBERS:
+            raise MemoryError
+        count = size(number)
+        lent = self.lent_bytes + count
+        most = 2 * max(self.most_bytes, lent)
+        while self.idle_bytes and self.idle_bytes + lent > most:
+            self.functions[2](self._oldest())
+        self.functions[1](number, np.empty(count + 2 * LINE, np.uint8))
 
+    def _oldest(self) -> int:
+        """The size used least recently of those that have idle blocks."""
+        assert self.words is not None
+        first, _, used, _ = self.words[lending.SIZES :].reshape(-1, lending.WORDS).T
+        return int(np.where(first != 0, used, np.iinfo(used.dtype).max).argmin())
 
-class _Loan(np.ndarray[Any, Any]):
-    """The bytes that an array owns; they go back with the last view of it."""
+    @property
+    def idle_bytes(self) -> int:
+        """The bytes of blocks that nobody uses."""
+        return self._account(lending.IDLE)
 
-    __slots__ = ("block", "pool")
-    block: Block
-    pool: Pool
+    @property
+    def lent_bytes(self) -> int:
+        """The bytes of blocks that somebody uses."""
+        return self._account(lending.LENT)
 
-    def __del__(self):
-        self.pool.take_back(self.block)
+    @property
+    def most_bytes(self) -> int:
+        """The most bytes that were ever used at once."""
+        return self._account(lending.MOST)
+
+    def _account(self, word: int) -> int:
+        return 0 if self.words is None else int(self.words[word])
 
 
 pool = Pool()
 _local = threading.local()
 
-if hasattr(os, "register_at_fork"):  # the child of a fork gets a pool that no other thread is just using
-    os.register_at_fork(before=pool.lock.acquire, after_in_child=pool.lock.release, after_in_parent=pool.lock.release)
-
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     """An array whose first number begins a cache line; its content is arbitrary."""
-    dtype, lender = np.dtype(dtype), pool
-    if (listener := recorder()) is not None:
+    listener, dtype = recorder(), np.dtype(dtype)
+    if listener is not None:
         return listener.array(shape, dtype)
-    block = lender.lend(math.prod(shape) * dtype.itemsize)
-    loan = block.memory.view(_Loan)
-    loan.block, loan.pool = block, lender
-    return ndarray(shape, dtype, loan)
+    array = pool.lend(dtype, dtype.itemsize, *shape)
+    return pool.empty(shape, dtype) if array is None else array
 
 
 def sums(shape: tuple[int, ...], dtype: Any) -> Array:
@@ -144,18 +138,18 @@ def sums(shape: tuple[int, ...], dtype: Any) -> Array:
     return empty(shape, dtype) if listener is None else listener.array(shape, dtype, "sums")
 
 
-HEAD = object.__basicsize__
-"""Bytes at the beginning of every object of Python's; in an array the address of its first number comes next."""
+class Scratch:
+    """Bytes, the first of them at the beginning of a cache line."""
+
+    def __init__(self, size: int):
+        self.size = size
+        self.memory = fresh((size,), np.dtype(np.uint8))
+        self.address = address(self.memory)
 
 
-def address(array: Array) -> int:
-    """Where the first number of an array lies, by NumPy's interface for C: its own answer takes ten times as long."""
-    return _word(id(array) + HEAD).value
-
-
-def scratch(count: int) -> Block:
-    """At least so many bytes for the calling thread, until its next call; hold the block as long as they are used."""
+def scratch(count: int) -> Scratch:
+    """At least so many bytes for the calling thread, until its next call; hold them as long as they are used."""
     held = getattr(_local, "scratch", None)
     if held is None or held.size < count:
-        held = _local.scratch = Block(_number(max(count, 1 << 16)))
+        held = _local.scratch = Scratch(size(number(max(count, 1 << 16))))
     return held

@@ -14,11 +14,10 @@ that says whether it is busy, where its posts are, and how many.
 import ctypes
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
 
 import numpy as np
 
-from faltung.engine.host import arena, dispatch
+from faltung.engine.host import dispatch, python
 from faltung.engine.host import perform as programs
 from faltung.engine.host.compile import load
 from faltung.engine.host.machine import host
@@ -119,40 +118,21 @@ do:
 """
 
 
-class _Method(ctypes.Structure):
-    """``PyMethodDef``: how Python knows a function in C."""
-
-    _fields_ = (
-        ("name", ctypes.c_char_p),
-        ("function", ctypes.c_void_p),
-        ("flags", ctypes.c_int),
-        ("about", ctypes.c_char_p),
-    )
-
-
-TAKES_ARGUMENTS_IN_A_ROW = 0x80
-"""``METH_FASTCALL``."""
-
-
 def function(order: Sequence[int], places: Sequence[tuple[int, int, int]], helpers: int) -> Callable[..., None]:
     """The function that performs this order, whose places (word, argument, offset) are found anew in each call.
 
     Nobody may free what the order knows by address while the function is used.
     """
-    create, known, kept = _made()
+    known, method = _made()
     flat = [word for place in places for word in place]
-    words = np.array([*known, helpers, len(order), len(places), *order, *flat], np.int64)
-    return create(ctypes.addressof(kept[0]), words, kept)
+    return python.function(method, np.array([*known, helpers, len(order), len(places), *order, *flat], np.int64))
 
 
 @cache
-def _made() -> tuple[Callable[..., Any], tuple[int, ...], tuple[Any, ...]]:
-    """What makes functions, their first words, and what each of them must keep alive: first, how Python knows it."""
-    place, thing = ctypes.c_void_p, ctypes.py_object
-    code = load(TEXT.replace("{head}", str(arena.HEAD)), (("direct", place, place, ctypes.c_int64),), host())
-    method = _Method(b"direct", dispatch.address(code.functions["direct"]), TAKES_ARGUMENTS_IN_A_ROW, None)
-    perform = programs.functions()["perform"]
+def _made() -> tuple[tuple[int, ...], python.Method]:
+    """The first words of all functions, and how Python knows their code."""
+    text, perform = TEXT.replace("{head}", str(python.HEAD)), python.forever(programs.functions()["perform"])
+    code = load(text, python.signatures(["direct"]), host())
     called = [getattr(ctypes.pythonapi, name) for name in ("PyEval_SaveThread", "PyEval_RestoreThread", "Py_IncRef")]
     known = *map(dispatch.address, called), id(None), dispatch.address(perform)
-    create = ctypes.PYFUNCTYPE(thing, place, thing, thing)(("PyCFunction_NewEx", ctypes.pythonapi))
-    return create, known, (method, code, perform)
+    return known, python.method("direct", code.functions["direct"])

@@ -5,20 +5,22 @@ scratch begins in the worker's memory, and from 4 on four words an argument: bas
 each example and with each slice. The argument is frame[base] + offset + example * each + slice * step. A *frame* holds
 numbers: 0 a zero, 1 where the worker's memory begins, 2 whether sums begin anew, from 3 on the places of this run.
 
-A *job*, in 16 words: 0 how often somebody took tasks, 1 the tasks that are done, 2 and 3 how often they were taken from
-the front and from the back; 8 all tasks, 9 how many to take at once, 10 what to do, 11 who does it. Workers go through
-a program together (``walk``): each takes tasks of a job while there are any, and then waits until all of them are done,
-since the next job may read what they write. Whoever comes late finds jobs done, and goes on. Every second worker takes
-from the back: so of two, each finds in its own cache most of what it has written before, where tasks are bands of rows.
+A *job*, in 16 words: 0 how often somebody took a part, 1 the parts that are done, 2 and 3 how often they were taken
+from the front and from the back; 8 all parts, 9 what to do, 10 who does it. Workers go through a program together
+(``walk``): each takes parts of a job while there are any, and then waits until all of them are done, since the next job
+may read what they write. Whoever comes late finds jobs done, and goes on. Every second worker takes from the back: so
+of two, each finds in its own cache most of what it has written before, where tasks are bands of rows.
 
 An *order* is all that ``perform`` must know: 0 the jobs, 1 how many, 2 the numbers of the frame, how many, 3 ``share``,
 4 ``pause``, 5 what the system does for us, 6 and 7 what ``share`` wants to know of posts, 8 how many of them, 9 scratch
 for a copy of the jobs and behind it what each worker has, 10 the bytes of that, and then the numbers of the frame. All
 is at one place, since each argument costs Python a tenth of a microsecond.
 
-``each`` does one call, whose tasks the workers share. ``deep`` does all calls of a list for a few examples before the
-next few; its tasks are slices of examples. What it does, in words: 0 all examples, 1 those of a slice, 2 those done
-together, 3 how many lists follow; a list is for a number of examples (0), lies at an address (1), and has a length (2).
+``each`` does calls whose tasks the workers share. What it does, in four words a call: 0 its address, 1 its tasks, 2 how
+many of them are a part, 3 the parts of this call and of those before it. ``deep`` does all calls of a list for a few
+examples before the next few; its parts are slices of examples. What it does, in words: 0 all examples, 1 those of a
+slice, 2 those done together, 3 how many lists follow; a list is for a number of examples (0), lies at an address (1),
+and has a length (2).
 """
 
 import ctypes
@@ -126,7 +128,7 @@ next:
   %job = getelementptr i64, ptr %jobs, i64 %place
   %tasks.at = getelementptr i64, ptr %job, i64 8
   %tasks = load i64, ptr %tasks.at
-  %do.at = getelementptr i64, ptr %job, i64 11
+  %do.at = getelementptr i64, ptr %job, i64 10
   %do = load ptr, ptr %do.at
   call void %do(ptr %job, ptr %frame, i64 %side)
   %ended.at = getelementptr i64, ptr %job, i64 1
@@ -151,16 +153,10 @@ end:
 define void @each(ptr %job, ptr %frame, i64 %side) nounwind {
 entry:
   %ended.at = getelementptr i64, ptr %job, i64 1
-  %tasks.at = getelementptr i64, ptr %job, i64 8
-  %tasks = load i64, ptr %tasks.at
-  %few.at = getelementptr i64, ptr %job, i64 9
-  %few = load i64, ptr %few.at
-  %what.at = getelementptr i64, ptr %job, i64 10
+  %parts.at = getelementptr i64, ptr %job, i64 8
+  %parts = load i64, ptr %parts.at
+  %what.at = getelementptr i64, ptr %job, i64 9
   %what = load ptr, ptr %what.at
-  %do = load ptr, ptr %what
-  %above = add i64 %tasks, %few
-  %most = sub i64 %above, 1
-  %parts = udiv i64 %most, %few
   %end.part = sub i64 %parts, 1
   %word = add i64 %side, 2
   %taken.at = getelementptr i64, ptr %job, i64 %word
@@ -169,18 +165,34 @@ entry:
 take:  ; some are left: the next one from our side
   %any = atomicrmw add ptr %job, i64 1 monotonic
   %left = icmp slt i64 %any, %parts
-  br i1 %left, label %do.it, label %end
-do.it:
+  br i1 %left, label %some, label %end
+some:
   %k = atomicrmw add ptr %taken.at, i64 1 monotonic
   %far = sub i64 %end.part, %k
   %part = select i1 %back, i64 %far, i64 %k
-  %first = mul i64 %part, %few
+  br label %look
+look:  ; whose part is it?
+  %entry.at = phi ptr [ %what, %some ], [ %entry.next, %look ]
+  %begin = phi i64 [ 0, %some ], [ %stop, %look ]
+  %stop.at = getelementptr i64, ptr %entry.at, i64 3
+  %stop = load i64, ptr %stop.at
+  %entry.next = getelementptr i64, ptr %entry.at, i64 4
+  %found = icmp slt i64 %part, %stop
+  br i1 %found, label %do.it, label %look
+do.it:
+  %call = load ptr, ptr %entry.at
+  %tasks.at = getelementptr i64, ptr %entry.at, i64 1
+  %tasks = load i64, ptr %tasks.at
+  %few.at = getelementptr i64, ptr %entry.at, i64 2
+  %few = load i64, ptr %few.at
+  %number = sub i64 %part, %begin
+  %first = mul i64 %number, %few
   %next = add i64 %first, %few
   %within = icmp slt i64 %next, %tasks
   %last = select i1 %within, i64 %next, i64 %tasks
-  call void %do(ptr %what, ptr %frame, i64 0, i64 0, i64 %first, i64 %last)
-  %number = sub i64 %last, %first
-  atomicrmw add ptr %ended.at, i64 %number release
+  %do = load ptr, ptr %call
+  call void %do(ptr %call, ptr %frame, i64 0, i64 0, i64 %first, i64 %last)
+  atomicrmw add ptr %ended.at, i64 1 release
   br label %take
 end:
   ret void
@@ -192,7 +204,7 @@ entry:
   %fresh.at = getelementptr i64, ptr %frame, i64 2
   %slices.at = getelementptr i64, ptr %job, i64 8
   %slices = load i64, ptr %slices.at
-  %what.at = getelementptr i64, ptr %job, i64 10
+  %what.at = getelementptr i64, ptr %job, i64 9
   %what = load ptr, ptr %what.at
   %all = load i64, ptr %what
   %share.at = getelementptr i64, ptr %what, i64 1

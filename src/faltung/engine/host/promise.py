@@ -14,20 +14,22 @@ from faltung.engine.host.recording import recorder
 
 
 class Module:
-    """Functions that ``make`` compiles or loads. Where two threads ask at the same time, both do; LLVM works once.
+    """Functions that ``make`` compiles or loads.
 
+    Where two threads ask at the same time, both do, and LLVM works once; what is made first stays for good, since
+    somebody may know its addresses.
     ``source`` gives what LLVM is to compile; None where that was done before. ``make`` gets it, if it is written.
     """
 
     def __init__(self, make: Callable[[str | None], Code], source: Callable[[], str] | None):
         self._make, self._source = make, source
         self._text: str | None = None
-        self._code: Code | None = None
+        self._made: dict[str, Code] = {}
 
     @property
     def waits(self) -> bool:
         """Is it still to be compiled?"""
-        return self._code is None and self._source is not None
+        return not self._made and self._source is not None
 
     def text(self) -> str:
         """What LLVM is to compile; it is kept until that is done."""
@@ -36,10 +38,10 @@ class Module:
 
     def code(self) -> Code:
         """The machine code."""
-        if self._code is None:
-            self._code = self._make(self._text)
+        if not self._made:
+            self._made.setdefault("code", self._make(self._text))  # which no other thread can interrupt
             self._text = None
-        return self._code
+        return self._made["code"]
 
 
 class Promised:

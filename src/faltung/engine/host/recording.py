@@ -13,6 +13,7 @@ by those who make them (``constant``).
 import ctypes
 import math
 import mmap
+import os
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -177,6 +178,25 @@ class _Local(threading.local):
 
 
 _local = _Local()
+listeners = np.zeros(1, np.int64)
+"""How many listen in all threads, where machine code can read it."""
+_lock = threading.Lock()
+
+
+def _count(more: int) -> None:
+    with _lock:
+        listeners[0] += more
+
+
+def _forget() -> None:
+    """In the child of a fork only this thread is left."""
+    global _lock
+    _lock = threading.Lock()
+    listeners[0] = _local.recorder is not None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def recorder() -> Recorder | None:
@@ -219,10 +239,12 @@ def recording(
     positions at a time. ``parts``: arrays may be parts of others when it is done, such as one example of many.
     """
     before, _local.recorder = recorder(), Recorder(sliced, settled, exact, strips, parts)
+    _count(1)
     try:
         yield _local.recorder
     finally:
         _local.recorder = before
+        _count(-1)
 
 
 def constant(array: Array) -> Array:

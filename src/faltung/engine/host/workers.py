@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -25,7 +25,7 @@ import numpy as np
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from faltung.engine.host import arena, direct, dispatch, processors
+from faltung.engine.host import arena, direct, dispatch, processors, python, quick
 from faltung.engine.host import perform as programs
 from faltung.engine.host.arena import address
 from faltung.engine.host.recording import recorder
@@ -35,6 +35,8 @@ SMALL = 200_000
 """Operations below which the calling thread works alone, and as many as a thread takes at once: a few microseconds."""
 WAKING = 5 * SMALL
 """Operations for which it pays to wake a worker that sleeps."""
+LONG = 5 * SMALL
+"""Operations for which it pays to let other threads of Python run meanwhile."""
 AWAKE = 200e-6
 """Seconds for which a worker without a job stays at its post; between the kernels of a step lie 20 to 150e-6."""
 
@@ -120,7 +122,7 @@ class _Team:
 
 def _words() -> NDArray[np.int64]:
     """Words that share their cache line with nothing else."""
-    words = arena.empty((arena.LINE // 8,), np.int64)
+    words = arena.fresh((arena.LINE // 8,), np.dtype(np.int64))
     words[:] = 0
     return words
 
@@ -187,40 +189,81 @@ def perform(jobs: int, many: int, numbers: bytes, work: float, scratch: int) -> 
     programs.functions()["perform"](_head.pack(jobs, many, len(numbers) // 8, *_sharing()[0], *own) + numbers)
 
 
-def performer(
-    jobs: int, many: int, sources: Sequence[tuple[int, int]], *, work: float, scratch: int, inside: int
-) -> Callable[..., None]:
+class Performer:
     """``perform`` for jobs that are done often, as a function of arrays.
 
     The numbers are 0, 0, 1, and then places, each so many bytes behind the first number of an array; that of number -1
     are ``inside`` bytes which nobody else uses.
     """
-    (sharing, alive), size = _sharing(), _lines(scratch)
-    words = programs.HEAD + 3 + len(sources)
-    begin = _lines(8 * words)
-    known: dict[int, tuple[Callable[..., None], int]] = {}
 
-    def made(threads: int) -> tuple[Callable[..., None], int]:
-        """The function for so many threads, and what it needs of a thread's scratch."""
-        behind = begin + programs.overhead(many) + size * threads
-        order = [jobs, many, words - programs.HEAD, *sharing, 0, 0, 0, 0, size, 0, 0, 1, *[0] * len(sources)]
-        places = [(programs.SCRATCH, direct.SCRATCH, begin)]
-        for word, (number, offset) in enumerate(sources, programs.HEAD + 3):
-            inner = number < 0
-            places.append((word, direct.SCRATCH if inner else direct.ARRAYS + number, offset + inner * behind))
-        known[threads] = direct.function(order, places, threads - 1), behind + inside
-        return known[threads]
+    def __init__(
+        self, jobs: int, many: int, sources: Sequence[tuple[int, int]], *, work: float, scratch: int, inside: int
+    ):
+        self._sharing, self._alive = _sharing()  # what is alive has places in the orders
+        self._jobs, self._many, self._sources, self._work, self._inside = jobs, many, sources, work, inside
+        self._size = _lines(scratch)
+        self._known: dict[int, tuple[Callable[..., None], int]] = {}
+        self.owner: Any = None
+        """What shall live as long as the function."""
 
-    def perform(*arrays: NDArray[Any]) -> None:
-        threads = count() if work >= SMALL else 1
-        function, need = known.get(threads) or made(threads)
+    def __call__(self, *arrays: NDArray[Any]) -> None:
+        threads = self._threads()
+        function, need = self._known.get(threads) or self._made(threads)
         team = _team
-        if threads > 1 and work >= WAKING:
+        if threads > 1 and self._work >= WAKING:
             team.call(threads - 1)
         function(arena.scratch(need).memory, team.row, *arrays)
 
-    perform.alive = alive  # pyright: ignore[reportFunctionMemberAccess] -- whose places are in the orders
-    return perform
+    def quick(self) -> tuple[list[int], list[int], Any] | None:
+        """Words of an entry (see ``quick``): about threads, and about the order; and what must be kept.
+
+        None where machine code could not find out how many threads are wanted.
+        """
+        if self._work >= SMALL and not python.TELLS:
+            return None
+        threads, text, wake = self._threads(), None, None
+        if self._work >= SMALL and (found := _environment(b"FALTUNG_THREADS")) is not None:
+            text = ctypes.create_string_buffer(found)
+        if threads > 1 and self._work >= WAKING:
+            wake = partial(_team.call, threads - 1)
+        behind = programs.overhead(self._many) + self._size * threads
+        memory = quick.scratch(behind + self._inside)
+        order = np.array(self._order(), np.int64)
+        order[programs.SCRATCH] = memory.address
+        places = []
+        for word, (number, offset) in enumerate(self._sources, programs.HEAD + 3):
+            if number < 0:
+                order[word] = memory.address + behind + offset
+            else:
+                places += [word, number, offset]
+        asked = [int(self._work >= SMALL), 0 if text is None else ctypes.addressof(text)]
+        row = _team.row if threads > 1 else None
+        perform = programs.functions()["perform"]
+        words = [
+            0 if wake is None else id(wake), dispatch.address(perform), int(self._work >= LONG), order.ctypes.data,
+            0 if row is None else row.ctypes.data, threads - 1, len(places) // 3, *places,
+        ]  # fmt: skip
+        return asked, words, (text, wake, memory, order, row, perform, self)
+
+    def _threads(self) -> int:
+        return count() if self._work >= SMALL else 1
+
+    def _order(self) -> list[int]:
+        """The order, without what is known only when it is given."""
+        words = 3 + len(self._sources)
+        return [self._jobs, self._many, words, *self._sharing, 0, 0, 0, 0, self._size, 0, 0, 1, *[0] * (words - 3)]
+
+    def _made(self, threads: int) -> tuple[Callable[..., None], int]:
+        """The function for so many threads, and what it needs of a thread's scratch."""
+        order = self._order()
+        begin = _lines(8 * len(order))
+        behind = begin + programs.overhead(self._many) + self._size * threads
+        places = [(programs.SCRATCH, direct.SCRATCH, begin)]
+        for word, (number, offset) in enumerate(self._sources, programs.HEAD + 3):
+            inner = number < 0
+            places.append((word, direct.SCRATCH if inner else direct.ARRAYS + number, offset + inner * behind))
+        self._known[threads] = direct.function(order, places, threads - 1), behind + self._inside
+        return self._known[threads]
 
 
 def _getenv() -> Callable[[bytes], bytes | None]:

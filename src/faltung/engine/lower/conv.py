@@ -14,10 +14,13 @@ from faltung.elements.conv import Conv
 from faltung.elements.conv_transpose import ConvTranspose
 from faltung.elements.element import Array, Params, Run
 from faltung.engine.host.machine import Machine, host
-from faltung.engine.lower.convolution import KINDS, Convolution, total
+from faltung.engine.kernels.elementwise import KINDS
+from faltung.engine.lower.convolution import Convolution, total
+from faltung.engine.programs.ready import ready
 from faltung.geometry import Window
 
 
+@ready
 def conv_forward(conv: Conv, params: Params, x: Array, run: Run = Run()) -> tuple[Array, Array]:
     """See ``Conv.forward``."""
     x, w = np.ascontiguousarray(x), np.ascontiguousarray(params["w"])
@@ -25,12 +28,14 @@ def conv_forward(conv: Conv, params: Params, x: Array, run: Run = Run()) -> tupl
     return _shaped(y, x.ndim), x
 
 
+@ready
 def conv_error(conv: Conv, params: Params, kept: Array, dy: Array) -> Array:
     """See ``Conv.error``."""
     dy, w = np.ascontiguousarray(dy), np.ascontiguousarray(params["w"])
     return convolution_of(conv, kept.shape[1:], kept.dtype).error(dy, w).reshape(kept.shape)
 
 
+@ready
 def conv_gradient(conv: Conv, params: Params, kept: Array, dy: Array) -> dict[str, Array]:
     """See ``Conv.gradient``."""
     dy = np.ascontiguousarray(dy)
@@ -38,6 +43,7 @@ def conv_gradient(conv: Conv, params: Params, kept: Array, dy: Array) -> dict[st
     return dw | {"b": total(dy)} if conv.bias else dw
 
 
+@ready
 def transpose_forward(conv: ConvTranspose, params: Params, x: Any, run: Run = Run()) -> tuple[Array, Array]:
     """See ``ConvTranspose.forward``."""
     inputs = x if conv.arity == 2 else (x,)
@@ -46,6 +52,7 @@ def transpose_forward(conv: ConvTranspose, params: Params, x: Any, run: Run = Ru
     return _shaped(y, first.ndim), first
 
 
+@ready
 def transpose_error(conv: ConvTranspose, params: Params, kept: Array, dy: Array) -> Any:
     """See ``ConvTranspose.error``."""
     dy, w = np.ascontiguousarray(dy), np.ascontiguousarray(params["w"])
@@ -53,6 +60,7 @@ def transpose_error(conv: ConvTranspose, params: Params, kept: Array, dy: Array)
     return (dx, None) if conv.arity == 2 else dx
 
 
+@ready
 def transpose_gradient(conv: ConvTranspose, params: Params, kept: Array, dy: Array) -> dict[str, Array]:
     """See ``ConvTranspose.gradient``."""
     dy = np.ascontiguousarray(dy)
@@ -60,6 +68,7 @@ def transpose_gradient(conv: ConvTranspose, params: Params, kept: Array, dy: Arr
     return dw | {"b": total(dy)} if conv.bias else dw
 
 
+@ready
 def affine_forward(affine: Affine, params: Params, x: Array, run: Run = Run()) -> tuple[Array, Array]:
     """See ``Affine.forward``."""
     x, w = np.ascontiguousarray(x), np.ascontiguousarray(params["w"])
@@ -67,12 +76,14 @@ def affine_forward(affine: Affine, params: Params, x: Array, run: Run = Run()) -
     return y.reshape(*x.shape[:-1], affine.units), x
 
 
+@ready
 def affine_error(affine: Affine, params: Params, kept: Array, dy: Array) -> Array:
     """See ``Affine.error``."""
     dy, w = np.ascontiguousarray(dy), np.ascontiguousarray(params["w"])
     return _of_affine(affine, kept.shape[1:], kept.dtype, host()).error(dy, w).reshape(kept.shape)
 
 
+@ready
 def affine_gradient(affine: Affine, params: Params, kept: Array, dy: Array) -> dict[str, Array]:
     """See ``Affine.gradient``."""
     dy = np.ascontiguousarray(dy)

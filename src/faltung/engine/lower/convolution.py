@@ -13,17 +13,16 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 
 from faltung.elements.element import Array
 from faltung.engine.host import arena
-from faltung.engine.host.machine import Machine, host
-from faltung.engine.host.recording import constant, exact, packs_once, sliced
-from faltung.engine.kernels import elementwise, narrow, winograd
+from faltung.engine.host.machine import host
+from faltung.engine.host.recording import exact, packs_once, sliced
+from faltung.engine.kernels import elementwise, narrow, totals, winograd
 from faltung.engine.kernels.correlate import Rows
-from faltung.engine.kernels.elementwise import KINDS
 from faltung.engine.kernels.lanes import fill
 from faltung.engine.kernels.launch import Axis, Call, Place, Steps, Taps, gradient
 from faltung.engine.kernels.winograd_sums import Sums
@@ -81,12 +80,13 @@ class Convolution:
         """dw, summed over the batch."""
         if not len(x):
             return np.zeros(w_shape, x.dtype)
+        dw = arena.empty(w_shape, x.dtype)
         if sums := self._fewer_in_sums(len(x)):
-            dw = arena.empty(w_shape, x.dtype)
             sums.gradient(x, dy, dw)
-            return dw
-        [part] = self._known("gradient", len(x), lambda count: self._rows(count, across=False))
-        return _summed(part.call, x, dy, w_shape)  # pyright: ignore[reportArgumentType] -- narrow ones sum nothing
+        else:
+            [part] = self._known("gradient", len(x), lambda count: self._rows(count, across=False))
+            gradient(part.call, x, dy, dw)  # pyright: ignore[reportArgumentType] -- narrow ones sum nothing
+        return dw
 
     @cached_property
     def positions(self) -> Three:
@@ -341,22 +341,5 @@ def _steps(extent: Three, channels: int) -> Steps:
 
 
 def total(dy: Array) -> Array:
-    """db, the sum of dy over all but the channels: a gradient whose input is always 1."""
-    channels, pixels = dy.shape[-1], math.prod(dy.shape[:-1])
-    if not pixels:
-        return np.zeros((channels,), dy.dtype)
-    one, call = _total_call(KINDS[dy.dtype], channels, pixels, host())
-    return _summed(call, one, dy, (channels,))
-
-
-@lru_cache(maxsize=1024)
-def _total_call(kind: Type, channels: int, pixels: int, machine: Machine) -> tuple[Array, Call]:
-    rows = Rows(kind, 1, channels, 1, 1, 1, x_pixel=0, y_pixel=channels, padded=False)
-    return constant(np.ones(1, kind.dtype)), _long(rows, pixels, Taps(0, 0, 0, 0, 1), 1)
-
-
-def _summed(call: Call, x: Array, dy: Array, shape: tuple[int, ...]) -> Array:
-    """The gradient of a call."""
-    dw = arena.empty(shape, dy.dtype)
-    gradient(call, x, dy, dw)
-    return dw
+    """db, the sum of dy over all but the channels."""
+    return totals.total(dy) if dy.size else np.zeros(dy.shape[-1:], dy.dtype)

@@ -111,7 +111,7 @@ def _jobs(planned: Planned) -> Iterator[tuple[int, Any, list[Call], int]]:
         if isinstance(job, Lists):
             yield number, job, list(job.calls[job.together]), job.together
         else:
-            yield number, job, [job], 1
+            yield number, job, list(job), 1
 
 
 def _measured(call: Call) -> float:

@@ -4,15 +4,16 @@ A plan is found by what is asked for and by sizes alone, and kept while the netw
 none: it runs element by element, and gives the same values.
 """
 
+import itertools
 import math
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from numpy import ndarray
 
 from faltung.elements.element import Array, Run
 from faltung.engine.host import arena, workers
@@ -21,7 +22,7 @@ from faltung.engine.host.recording import Later, NotRecordedError, recording
 from faltung.engine.programs.fusion import fused
 from faltung.engine.programs.remake import needed
 from faltung.engine.programs.settle import Settled
-from faltung.engine.programs.stages import OF_EXAMPLES, Planned, Recorded, deep, flat, order, packed
+from faltung.engine.programs.stages import OF_EXAMPLES, Planned, Recorded, deep, flat, order
 
 if TYPE_CHECKING:
     from faltung.network.network import Network
@@ -36,6 +37,7 @@ TASKS = 16
 """Tasks that a prediction should have, if there are so many examples."""
 MOST = 64
 """Plans that a network keeps; those used least recently go."""
+BYTE = np.dtype(np.uint8)
 
 Given = Mapping[str, tuple[tuple[int, ...], Any]]
 """Names, with shape (of one example, where it belongs to examples) and dtype."""
@@ -104,19 +106,20 @@ class Plan:
         self._memory = _Memory(self.planned.arrays)
         self._ready: dict[int, Callable[..., Any] | None] = {}
         self._results = [self._result(name) for name in self.planned.results]
+        self._kinds = tuple(dict.fromkeys(kind for kind, *_ in self._results))
 
-    def run(self, given: Mapping[str, Array], numbers: Any) -> dict[str, Array]:
-        """All results by name; ``numbers`` has the attributes that are numbers of this run."""
-        address = arena.address
-        places = {name: address(array) for name, array in given.items()}
-        arrays = {**given, **self._memory.lent(places)}
+    def run(self, given: Mapping[str, Array], numbers: Any) -> dict[str, dict[str, Array]]:
+        """All results by kind and name; ``numbers`` has the attributes that are numbers of this run."""
+        places = dict(zip(given, map(arena.address, given.values()), strict=True))
+        lent = self._memory.lent(places)
         self.planned.program.run(places, numbers)
-        return {
-            name: array.reshape(shape) if dtype is None else np.ndarray(shape, dtype, array, offset)
-            for name, array, shape, dtype, offset in (
-                (name, arrays[source], shape, dtype, offset) for name, source, shape, dtype, offset in self._results
-            )
-        }
+        results: dict[str, dict[str, Array]] = {kind: {} for kind in self._kinds}
+        for kind, name, source, shape, dtype, offset in self._results:
+            if dtype is None:
+                results[kind][name] = given[source].reshape(shape)
+            else:
+                results[kind][name] = ndarray(shape, dtype, lent[source], offset)
+        return results
 
     def ready(self, inputs: Iterable[str], outputs: Sequence[str]) -> Callable[..., Any] | None:
         """``bound``, made when it is asked for first; inputs and outputs are the same each time."""
@@ -160,15 +163,16 @@ class Plan:
             return several
         return single if len(inputs) == 1 else one
 
-    def _result(self, name: str) -> tuple[str, str, tuple[int, ...], Any, int]:
-        """A result: its name, the array that it lies in, its shape, dtype and offset; no dtype for what was given."""
+    def _result(self, name: str) -> tuple[str, str, str, tuple[int, ...], Any, int]:
+        """A result: kind and name, the array that it lies in, its shape, dtype (None if it was given) and offset."""
         result, shape, dtype = self.planned.results[name], self._shapes[name], self._dtypes[name]
+        kind, _, own = name.partition(":")
         if result.array not in self.planned.arrays:
-            return name, result.array, shape, None, 0
+            return kind, own, result.array, shape, None, 0
         if name.startswith("cost:"):
             shape = self.planned.arrays[result.array] // (dtype.itemsize * shape[-1]), shape[-1]
         array, offset = self._memory.places[result.array]
-        return name, array, shape, dtype, offset + result.offset
+        return kind, own, array, shape, dtype, offset + result.offset
 
 
 class _Memory:
@@ -182,13 +186,11 @@ class _Memory:
             whole = ":inside" if name.startswith(":") else name if name.startswith(OF_EXAMPLES) else ":results"
             begin = self._sizes.get(whole, 0)
             self.places[name], self._sizes[whole] = (whole, begin), begin - -size // arena.LINE * arena.LINE
+        self._lenders = [(name, np.zeros if name.startswith("cost:") else arena.empty) for name in self._sizes]
 
     def lent(self, addresses: dict[str, int]) -> dict[str, Array]:
         """Memory for one run; the addresses of all arrays are added to the others. Costs begin at 0."""
-        lent = {
-            name: np.zeros(size, np.uint8) if name.startswith("cost:") else arena.empty((size,), np.uint8)
-            for name, size in self._sizes.items()
-        }
+        lent = {name: lend((self._sizes[name],), BYTE) for name, lend in self._lenders}
         begins = {name: arena.address(array) for name, array in lent.items()}
         for name, (whole, offset) in self.places.items():
             addresses[name] = begins[whole] + offset
@@ -213,7 +215,7 @@ def _choose(task: Task, examples: int, *, summed: bool) -> tuple[Planned, Any]:
     if examples < FEW or slices < 2:
         recorded, shapes = task.record(examples, sliced=False, strips=summed)
         return flat(recorded), shapes
-    need = max(packed(stage, ())[1] for stage in order(one.launches).deep)
+    need = order(one.launches).memory
     share = -(-examples // slices)
     most = share if summed else max(1, examples // TASKS)
     together = _together(most, host().l2 / max(need, 1))
@@ -244,32 +246,43 @@ def _together(most: int, room: float) -> int:
     return min(even, key=lambda count: max(count, wanted) / min(count, wanted), default=wanted)
 
 
+@dataclass
+class _Known:
+    """A plan, None where there is none, and when it was used last."""
+
+    plan: Plan | None
+    used: int = 0
+
+
 class Plans:
     """The plans of all networks, found by what is asked of them."""
 
     def __init__(self):
-        self._plans: WeakKeyDictionary[Network, OrderedDict[Any, Plan | None]] = WeakKeyDictionary()
-        self._lock = threading.Lock()
+        self._plans: WeakKeyDictionary[Network, dict[Any, _Known]] = WeakKeyDictionary()
+        self._lock, self._times = threading.Lock(), itertools.count(1)
 
     def find(self, network: "Network", key: Any, make: Callable[[], Plan]) -> Plan | None:
         """The plan for this key, made when it is asked for first; None where it cannot be made."""
-        with self._lock:
-            known = self._plans.setdefault(network, OrderedDict())
-            if key in known:
-                known.move_to_end(key)
-                return known[key]
+        plans = self._plans.get(network)
+        known = None if plans is None else plans.get(key)
+        if known is None:
+            known = self._made(network, key, make)
+        known.used = next(self._times)
+        return known.plan
+
+    def _made(self, network: "Network", key: Any, make: Callable[[], Plan]) -> _Known:
         try:
-            plan = make()
+            known = _Known(make())
         except NotRecordedError:
-            plan = None
+            known = _Known(None)
         with self._lock:
-            known[key] = plan
-            while len(known) > MOST:
-                known.popitem(last=False)
-        return plan
+            plans = self._plans.setdefault(network, {})
+            while len(plans) >= MOST:
+                del plans[min(plans, key=lambda key: plans[key].used)]
+            plans[key] = known
+        return known
 
     def newest(self, network: "Network") -> Plan | None:
         """The plan that was used last."""
-        with self._lock:
-            known = self._plans.get(network)
-            return known[next(reversed(known))] if known else None
+        known = self._plans.get(network)
+        return max(known.values(), key=lambda known: known.used).plan if known else None

@@ -6,8 +6,10 @@ and then one word for each array and number.
 """
 
 import ctypes
+import itertools
+import math
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,8 @@ ZERO, MEMORY, FRESH, FIRST = 0, 1, 2, 3
 """Words of a frame; from ``FIRST`` on lies what is new in each run."""
 WORDS = 16
 """Of a job."""
+LAYOUT = {ctypes.c_float: "f4x", ctypes.c_double: "d", ctypes.c_int64: "q", ctypes.c_int32: "q"}
+"""How ``struct`` makes a word of a number of this C type; of whole ones machine code takes what it needs."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,37 @@ class Lists:
         return -(-self.examples // self.share)
 
 
-class Program:
-    """Jobs that follow one another: a call whose tasks workers share, or lists, whose slices they share."""
+Job = Sequence[Call] | Lists
+"""Calls of which none writes what another one touches, and whose tasks workers share; or lists, of which they share
+slices."""
 
-    def __init__(self, jobs: Sequence[Call | Lists]):
+
+def together(jobs: Iterable[Call | Lists]) -> list[Job]:
+    """The same in fewer jobs: for what is small, and follows for many parameters, one after the other would take long.
+
+    Calls that follow one another are together where that changes nothing.
+    """
+    groups: list[Job] = []
+    touched: list[_Touched] = []
+    for job in jobs:
+        if isinstance(job, Lists):
+            groups.append(job)
+            touched = []
+            continue
+        here = _touched(job)
+        if touched and not any(one.meets(here) for one in touched):
+            groups[-1] = [*groups[-1], job]  # pyright: ignore[reportGeneralTypeIssues] -- these are calls
+            touched.append(here)
+        else:
+            groups.append([job])
+            touched = [here]
+    return groups
+
+
+class Program:
+    """Jobs that follow one another."""
+
+    def __init__(self, jobs: Sequence[Job]):
         self._words: dict[Any, int] = {}
         self._kept: list[Any] = []
         self._scratch = 0
@@ -82,20 +113,21 @@ class Program:
         }
         promise.keep((launch.function for launch in _launches(jobs)), others, workers.count())
         self._shims = perform.shims(kinds)
-        words = [word for job in jobs for word in (self._lists(job) if isinstance(job, Lists) else self._alone(job))]
+        words = [word for job in jobs for word in (self._lists(job) if isinstance(job, Lists) else self._calls(job))]
         self._count = len(jobs)
         self._jobs = self._place(words)
-        self._layout = struct.Struct(f"={FIRST + len(self._words)}q")
+        self._found = [(word, None) if type(word) is str else (word, word[0].of) for word in self._words]
+        self._layout = struct.Struct(
+            "=3q" + "".join("q" if of is None else LAYOUT[word[1]] for word, of in self._found)
+        )
 
     def run(self, places: Mapping[str, int], run: Any) -> None:
         """Do all jobs in memory at these addresses, by name; ``run`` is what numbers are made from."""
         if not self._count:
             return
-        numbers = [0, 0, 1]
-        for name in self._words:
-            numbers.append(places[name] if type(name) is str else _bits(name[0].of(run), name[1]))
+        numbers = [places[word] if of is None else of(run) for word, of in self._found]
         workers.perform(
-            self._jobs, self._count, self._layout.pack(*numbers), work=self._work,
+            self._jobs, self._count, self._layout.pack(0, 0, 1, *numbers), work=self._work,
             scratch=_lines(self._layout.size) + self._scratch,
         )  # fmt: skip
 
@@ -114,18 +146,23 @@ class Program:
         sources, size = {name: (number, 0) for number, name in enumerate(names)}, 0
         for name, count in inside.items():
             sources[name], size = (-1, size), size + _lines(count)
-        perform = workers.performer(
+        perform = workers.Performer(
             self._jobs, self._count, [sources[name] for name in self._words], work=self._work,
             scratch=_lines(self._layout.size) + self._scratch, inside=size,
         )  # fmt: skip
-        perform.owner = self  # pyright: ignore[reportFunctionMemberAccess] -- so that the jobs outlive it
+        perform.owner = self  # so that the jobs live as long
         return perform
 
-    def _alone(self, call: Call) -> list[int]:
-        """The words of a job that is one call."""
-        launch = call.launch
-        few = max(1, min(launch.tasks // 16, int(launch.tasks * workers.SMALL / max(launch.work, 1))))
-        return self._job(perform.EACH, self._call(call), launch.tasks, few, launch.work)
+    def _calls(self, calls: Sequence[Call]) -> list[int]:
+        """The words of a job that is calls."""
+        words, parts = [], 0
+        for call in calls:
+            launch = call.launch
+            few = max(1, min(launch.tasks // 16, int(launch.tasks * workers.SMALL / max(launch.work, 1))))
+            few = few if launch.work >= workers.SMALL else max(launch.tasks, 1)
+            parts += -(-launch.tasks // few)
+            words += [self._call(call), launch.tasks, few, parts]
+        return self._job(perform.EACH, self._place(words), parts, sum(call.launch.work for call in calls))
 
     def _lists(self, lists: Lists) -> list[int]:
         """The words of a job that is lists of calls."""
@@ -134,14 +171,13 @@ class Program:
             words += [examples, self._place([self._call(call) for call in calls]), len(calls)]
         examples, calls = next(iter(lists.calls.items()))
         work = sum(call.launch.work for call in calls) * lists.examples / examples
-        return self._job(perform.DEEP, self._place(words), lists.slices, 1, work)
+        return self._job(perform.DEEP, self._place(words), lists.slices, work)
 
-    def _job(self, do: str, what: int, tasks: int, few: int, work: float) -> list[int]:
+    def _job(self, do: str, what: int, parts: int, work: float) -> list[int]:
         self._work += work
-        few = few if work >= workers.SMALL else max(tasks, 1)
         doer = perform.functions()[do]
         self._kept.append(doer)
-        return [*[0] * 8, tasks, few, what, dispatch.address(doer), *[0] * 4]
+        return [*[0] * 8, parts, what, dispatch.address(doer), *[0] * 5]
 
     def _call(self, call: Call) -> int:
         launch, function = call.launch, call.launch.function
@@ -181,10 +217,33 @@ class Program:
         return memory.__array_interface__["data"][0]
 
 
-def _launches(jobs: Sequence[Call | Lists]) -> Iterator[Launch]:
+@dataclass(frozen=True)
+class _Touched:
+    """Where a call reads and writes: behind a place of this name, from a byte to another."""
+
+    reads: Sequence[tuple[str, float, float]]
+    writes: Sequence[tuple[str, float, float]]
+
+    def meets(self, other: "_Touched") -> bool:
+        """Does one of both write what the other one touches?"""
+        pairs = itertools.chain(
+            itertools.product(self.writes, (*other.reads, *other.writes)), itertools.product(self.reads, other.writes)
+        )
+        return any(a[0] == b[0] and a[1] < b[2] and b[1] < a[2] for a, b in pairs)
+
+
+def _touched(call: Call) -> _Touched:
+    def places(buffers: Iterable[Buffer]) -> list[tuple[str, float, float]]:
+        found = [(call.where(buffer), buffer.size) for buffer in buffers if buffer.kind != "constant"]
+        return [(at.name, at.offset, math.inf if at.each or at.step else at.offset + size) for at, size in found]
+
+    return _Touched(places(call.launch.reads), places(call.launch.writes))
+
+
+def _launches(jobs: Sequence[Job]) -> Iterator[Launch]:
     """All that is launched."""
     for job in jobs:
-        calls = [call for some in job.calls.values() for call in some] if isinstance(job, Lists) else [job]
+        calls = [call for some in job.calls.values() for call in some] if isinstance(job, Lists) else job
         yield from (call.launch for call in calls)
 
 

@@ -4,7 +4,7 @@ Around the kernels of a product there is Python: checks, settings, memory and la
 three kernels of batch normalisation it takes 28 microseconds, and they themselves need 10 for 0.25 MB. But all that
 follows from the element and from what its arrays are, not from their numbers. So where arrays like these come for the
 second time, the product is recorded; what is then left to Python is to find the program, to lend memory to what it
-makes, and one call.
+makes, and one call. Where it is the very same element, machine code does that as well (``quick``).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,17 +16,67 @@ import numpy as np
 from numpy import ndarray
 
 from faltung.elements.element import Array, Element, Params, Run
-from faltung.engine.host import arena
+from faltung.engine.host import arena, patterns, quick, results, workers
 from faltung.engine.host.recording import Buffer, NotRecordedError, Recorder, recorder, recording
-from faltung.engine.programs.program import Call, Program, Where
+from faltung.engine.programs.program import Call, Program, Where, together
 
 MOST = 4096
 """Products that are known; then all are found anew."""
-Ready = Callable[[list[Array]], Any]
-"""Does a product on the arrays that it is given, in a list; those that it makes are added there."""
+INSIDE = 1 << 22
+"""Bytes that a product may need besides what it gives: each thread keeps them. Around larger ones Python is little."""
+ELEMENTS = 64
+"""Elements for which a program is made quick; where each call brings a new one, no program ever is."""
+Composer = Callable[[list[Array]], Any]
+_about = attrgetter("shape", "strides", "dtype")
+
+
+class Ready:
+    """Does a product on the arrays that it is given, in a list; those that it makes are added there."""
+
+    def __init__(
+        self, arrays: int, made: list[Any], parts: list[Any], perform: Any, result: Any, numbers: Mapping[int, int]
+    ):
+        self._arrays, self._made, self._parts, self._perform = arrays, made, parts, perform
+        self._again = _again(result, numbers)
+        self._kept: list[Any] = []
+        self._result = results.composed(result, numbers, self._kept)
+        self.left = ELEMENTS
+        """How often it can still be made quick."""
+
+    def __call__(self, arrays: list[Array]) -> Any:
+        for shape, dtype, size in self._made:
+            arrays.append(arena.empty(shape, dtype) if size > arena.MALLOC else np.empty(shape, dtype))
+        self._perform(*arrays)
+        arrays += [ndarray(shape, dtype, arrays[owner], *where) for owner, shape, dtype, *where in self._parts]
+        return self._again(arrays)
+
+    def make_quick(self, product: quick.Product, element: Element, given: tuple[Any, ...]) -> None:
+        """From now on, the product knows such calls of this element, and does them without Python."""
+        kept: list[Any] = []
+        try:
+            arguments = [word for thing in given for word in patterns.told(thing, {Run: "training"}, kept)]
+        except patterns.StrangeError:
+            return
+        if self._arrays > quick.MOST:
+            return
+        threads, order = [0, 0], [0, 0]
+        if isinstance(self._perform, workers.Performer):
+            words = self._perform.quick()
+            if words is None:
+                return
+            threads, order, more = words
+            kept.append(more)
+        outputs, views = [len(self._made)], [len(self._parts)]
+        for shape, dtype, size in self._made:
+            outputs += [arena.number(size) if size > arena.MALLOC else -1, id(dtype), len(shape), *shape]
+        for owner, shape, dtype, offset, strides in self._parts:
+            views += [owner, offset, id(dtype), len(shape), *shape, *strides]
+        entry = [1 + len(given), *arguments, *threads, *outputs, *order, *views, *self._result]
+        self.left -= product.add(element, self, entry, kept)
+
+
 known: dict[Any, Ready | bool] = {}
 """Products by what they depend on: the program, False where there is none, True where it was asked for only once."""
-_about = attrgetter("shape", "strides", "dtype")
 
 
 def ready(product: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,14 +106,23 @@ def ready(product: Callable[..., Any]) -> Callable[..., Any]:
         if run is True:  # arrays like these come for the second time
             run = known[key] = _recorded(product, (element, params, *data), arrays) or False
         if run:
+            if quickly is not None and run.left and not quick.busy():
+                run.make_quick(quickly, element, (params, *data))
             return run(arrays)
         if run is None:
             if len(known) >= MOST:
-                known.clear()
+                forget()
             known[key] = True
         return product(element, params, *data)
 
-    return done
+    quickly = quick.Product(done) if quick.possible() else None
+    return done if quickly is None else quickly.function
+
+
+def forget() -> None:
+    """Know no products any more."""
+    known.clear()
+    quick.forget()
 
 
 def _tell(given: Any, told: list[Any], arrays: list[Array]) -> None:
@@ -115,7 +174,7 @@ def _program(listener: Recorder, given: Sequence[Array], result: Any) -> Ready:
         if buffer.address not in owners:
             number = owners[buffer.address] = len(owners)
             shape, dtype = (leaf.shape, leaf.dtype) if whole else ((buffer.size,), np.dtype(np.uint8))
-            made.append((shape, dtype, buffer.size <= arena.MALLOC))
+            made.append((shape, dtype, buffer.size))
             if whole:
                 numbers[id(leaf)] = number
         if id(leaf) not in numbers:
@@ -129,19 +188,14 @@ def _program(listener: Recorder, given: Sequence[Array], result: Any) -> Ready:
         inside[f":{buffer.address}"] = buffer.size
         return Where(f":{buffer.address}")
 
-    program = Program([Call(launch, where) for launch in listener.launches])
+    program = Program(together(Call(launch, where) for launch in listener.launches))
+    if sum(inside.values()) > INSIDE:
+        raise NotRecordedError("much memory inside")
     perform = program.bound([str(number) for number in owners.values()], inside)
-    again = _again(result, numbers)
     parts.reverse()  # those found first are the last ones
-
-    def run(arrays: list[Array]) -> Any:
-        for shape, dtype, small in made:
-            arrays.append(np.empty(shape, dtype) if small else arena.empty(shape, dtype))
-        perform(*arrays)
-        arrays += [ndarray(shape, dtype, arrays[owner], *where) for owner, shape, dtype, *where in parts]
-        return again(arrays)
-
-    return run
+    count = len(owners) + len(parts)
+    numbers = {array: number % count for array, number in numbers.items()}
+    return Ready(count, made, parts, perform, result, numbers)
 
 
 def _arrays(result: Any) -> Iterator[Array]:
@@ -153,7 +207,7 @@ def _arrays(result: Any) -> Iterator[Array]:
             yield from _arrays(part)
 
 
-def _again(result: Any, numbers: Mapping[int, int]) -> Ready:
+def _again(result: Any, numbers: Mapping[int, int]) -> Composer:
     """How a result is composed of other arrays, which have these numbers."""
     if isinstance(result, ndarray):
         return itemgetter(numbers[id(result)])

@@ -18,7 +18,7 @@ from typing import Any
 
 from faltung.engine.host.arena import LINE
 from faltung.engine.host.recording import Buffer, Later, Launch, NotRecordedError, Place
-from faltung.engine.programs.program import Call, Lists, Program, Where
+from faltung.engine.programs.program import Call, Job, Lists, Program, Where, together
 from faltung.engine.programs.remake import sparing
 
 OF_EXAMPLES = ("value:", "error:", "cost:")
@@ -49,7 +49,7 @@ class Planned:
     program: Program
     arrays: Mapping[str, int]
     results: Mapping[str, Result]
-    jobs: Sequence[Call | Lists]
+    jobs: Sequence[Job]
     """What the program was made from."""
 
 
@@ -68,7 +68,8 @@ def flat(recorded: Recorded) -> Planned:
     jobs: list[Call | Lists] = []
     for launch in launches:
         jobs += launch.jobs(where) if isinstance(launch, Strips) else [Call(launch, where)]
-    return Planned(Program(jobs), arrays | {":area": size}, results, jobs)
+    done = together(jobs)
+    return Planned(Program(done), arrays | {":area": size}, results, done)
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,13 @@ class Order:
     per_example: frozenset[int]
     """The addresses of what belongs to examples."""
 
+    @property
+    def memory(self) -> int:
+        """The most bytes that examples need in a stage: not counted are packed weights and sums, which they share."""
+        touched = (buffer for stage in self.deep for launch in stage for buffer in (*launch.reads, *launch.writes))
+        shared = {buffer.address for buffer in touched} - self.per_example
+        return max(packed(stage, shared)[1] for stage in self.deep)
+
 
 def order(launches: Sequence[Launch]) -> Order:
     """Stages for launches, each as early as what it reads allows."""
@@ -200,7 +208,8 @@ def _per_example(launches: Sequence[Launch]) -> frozenset[int]:
 def deep(recordings: Sequence[Recorded], examples: int, share: int) -> Planned:
     """All launches for a few examples before the next few: the recordings are for the numbers of these that occur."""
     lists = Deep(recordings, examples, share)
-    return Planned(Program(lists.jobs), lists.arrays, lists.results, lists.jobs)
+    jobs = together(lists.jobs)
+    return Planned(Program(jobs), lists.arrays, lists.results, jobs)
 
 
 class Deep:
