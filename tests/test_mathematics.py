@@ -29,7 +29,7 @@ FUNCTION = {**vars(mathematics), **vars(trigonometry)}
 WORST = {
     "exp": (1.0, 1.0), "expm1": (1.5, 2.0), "log": (0.9, 0.9), "log1p": (1.5, 1.5), "tanh": (2.4, 2.6),
     "sinh": (2.6, 2.6), "cosh": (2.6, 2.6), "sigmoid": (2.3, 2.3), "softplus": (2.4, 2.4), "erf": (1.3, 1.2),
-    "normal": (4.0, 3.1), "arctan": (2.6, 2.2), "power": (0.5, 1.5),
+    "normal": (4.0, 3.1), "gelu": (4.0, 3.4), "arctan": (2.6, 2.2), "power": (0.5, 1.5),
     "sin": (0.7, 0.9), "cos": (0.7, 0.9), "tan": (0.7, 2.5),
 }  # fmt: skip
 
@@ -46,6 +46,7 @@ EXACT: dict[str, tuple[Callable[[Array], Array], Callable[[Any], Any]]] = {
     "softplus": (special.softplus, lambda x: mp.log1p(mp.exp(x)) if x < 0 else x + mp.log1p(mp.exp(-x))),
     "erf": (special.erf, mp.erf),
     "normal": (lambda x: special.erfc(-x / np.sqrt(2)) / 2, mp.ncdf),
+    "gelu": (lambda x: x * special.erfc(-x / np.sqrt(2)) / 2, lambda x: x * mp.ncdf(x)),
     "arctan": (np.arctan, mp.atan),
     "sin": (np.sin, mp.sin),
     "cos": (np.cos, mp.cos),
@@ -53,13 +54,13 @@ EXACT: dict[str, tuple[Callable[[Array], Array], Callable[[Any], Any]]] = {
 }
 
 # Through exp, these give 0 instead of a subnormal number.
-FLUSHED = {"exp", "sigmoid", "softplus", "normal", "power"}
+FLUSHED = {"exp", "sigmoid", "softplus", "normal", "gelu", "power"}
 
 # Where each function does something else than being 0, 1, linear or infinite.
 INTERESTING = {
     "exp": (-104, 89), "expm1": (-18, 89), "log": (0.3, 3), "log1p": (-1, 3), "tanh": (-10, 10), "sinh": (-90, 90),
     "cosh": (-90, 90), "sigmoid": (-104, 18), "softplus": (-104, 18), "erf": (-4, 4), "normal": (-14.5, 6),
-    "arctan": (-10, 10), "sin": (-100, 100), "cos": (-100, 100), "tan": (-100, 100),
+    "gelu": (-14.5, 6),    "arctan": (-10, 10), "sin": (-100, 100), "cos": (-100, 100), "tan": (-100, 100),
 }  # fmt: skip
 
 
@@ -132,7 +133,7 @@ def test_float64(name):
     _, f = EXACT[name]
     rng = np.random.default_rng(0)
     low, high = INTERESTING[name]
-    wide = 8 if abs(low) > 80 or high > 80 else 3 if name == "normal" else 1  # exp ends at 710, not at 89
+    wide = 8 if abs(low) > 80 or high > 80 else 3 if name in ("normal", "gelu") else 1  # exp ends at 710, not at 89
     x = np.concatenate([rng.uniform(wide * low, wide * high, 400), rng.uniform(-1, 1, 200)])
     x = np.append(x, rng.choice([-1, 1], 300) * np.exp2(rng.uniform(-1074, 20, 300)))
     x = x[(x > 0) if name == "log" else (x > -1) if name == "log1p" else np.abs(x) < 1e5]
@@ -184,7 +185,8 @@ LIMITS = {
     "exp": [0, np.inf, 1, 1], "expm1": [-1, np.inf, 0, 0], "log": [np.nan, np.inf, -np.inf, -np.inf],
     "log1p": [np.nan, np.inf, 0, 0], "tanh": [-1, 1, 0, 0], "sinh": [-np.inf, np.inf, 0, 0],
     "cosh": [np.inf, np.inf, 1, 1], "sigmoid": [0, 1, 0.5, 0.5], "erf": [-1, 1, 0, 0], "normal": [0, 1, 0.5, 0.5],
-    "softplus": [0, np.inf, np.log(2), np.log(2)], "arctan": [-np.pi / 2, np.pi / 2, 0, 0],
+    "gelu": [np.nan, np.inf, 0, 0], "softplus": [0, np.inf, np.log(2), np.log(2)],
+    "arctan": [-np.pi / 2, np.pi / 2, 0, 0],
     "sin": [np.nan, np.nan, 0, 0], "cos": [np.nan, np.nan, 1, 1], "tan": [np.nan, np.nan, 0, 0],
 }  # fmt: skip
 

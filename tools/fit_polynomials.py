@@ -30,7 +30,15 @@ HEADER = '"""Coefficients of the polynomials of ``mathematics``, constant first;
 
 
 def exp() -> Problem:
-    """(exp(r) - 1 - r) / r^2, where abs(r) is at most log(2) / 2; for expm1(r) = r + r^2 P(r)."""
+    """(exp(r) - 1 - r - r^2 / 2) / r^3, where abs(r) is at most log(2) / 2."""
+    _, _, most, _ = expm1()
+    wide = most * mp.mpf("1.04")  # the nodes reach beyond, since errors count most at the ends
+    g = smooth(lambda r: (mp.expm1(r) - r - r**2 / 2) / r**3, mp.mpf(1) / 6)
+    return g, -wide, wide, lambda r: r**3 / mp.exp(r) if abs(r) < most else mp.mpf(0)
+
+
+def expm1() -> Problem:
+    """(exp(r) - 1 - r) / r^2, for exp(r) - 1 = r + r^2 P(r)."""
     most = mp.log(2) / 2 * mp.mpf("1.001")
     return smooth(lambda r: (mp.expm1(r) - r) / r**2, 0.5), -most, most, lambda r: r
 
@@ -87,15 +95,15 @@ def listed(name: str, numbers: list[float], meaning: str) -> str:
 
 
 def tail(kind: str) -> list[list[Any]]:
-    """Q of exp(z^2 / 2) (1 - normal(z)) = Q(z) / (k z Q(z) + P(z)), z from 0 to where 1 - normal(z) is subnormal.
+    """Q of exp(z^2 / 2) (1 - normal(z)) = Q(z) / (k z Q(z) + P(z)), z from 0 to where z (1 - normal(z)) is subnormal.
 
     P is a degree lower. All coefficients are positive: nothing cancels; and what rounding does to Q does little to the
     quotient, the less the larger z is. That tends to 1 / (sqrt(2 pi) z), so k is close to sqrt(2 pi). The nodes are
-    those of t from -1 on, z = c (1 + t) / (1 - t). A common factor is free: one that makes rounding harmless.
+    those of t from -1 on, z = c (1 + t) / (1 - t). A common factor is free: the last coefficient of Q is 1.
     """
-    most, center = {"f32": (mp.mpf(13), 2), "f64": (mp.mpf("37.6"), 3)}[kind]
+    most, center = {"f32": (mp.mpf("13.2"), 2), "f64": (mp.mpf("37.7"), 3)}[kind]
     root = DTYPES[kind](mp.nstr(mp.sqrt(2 * mp.pi), 30))
-    slopes = [root + i * np.spacing(root) for i in range(24)]
+    slopes = [root + i * np.spacing(root) for i in range(48)]
 
     def g(z: Any) -> Any:
         return mp.exp(z * z / 2) * mp.erfc(z / mp.sqrt(2)) / 2
@@ -110,21 +118,15 @@ def tail(kind: str) -> list[list[Any]]:
     def solved(degree: int, slope: Any) -> list[list[Any]]:
         high = (most - center) / (most + center)
         zs = [center * (1 + t) / (1 - t) for t in nodes(mp.mpf(-1), high, 2 * degree)]
-        rows = [
-            [(1 - mp.mpf(float(slope)) * z * g(z)) * z**k for k in range(degree + 1)]
-            + [-g(z) * z**k for k in range(1, degree)]
-            for z in zs
-        ]
-        solution = list(mp.lu_solve(mp.matrix(rows), mp.matrix([g(z) for z in zs])))
-        return [solution[: degree + 1], [mp.mpf(1), *solution[degree + 1 :]], [slope]]
+        known = [(z, g(z), 1 - mp.mpf(float(slope)) * z * g(z)) for z in zs]
+        rows = [[one * z**k for k in range(degree)] + [-true * z**k for k in range(degree)] for z, true, one in known]
+        solution = list(mp.lu_solve(mp.matrix(rows), mp.matrix([-one * z**degree for z, _, one in known])))
+        return [[*solution[:degree], mp.mpf(1)], solution[degree:], [slope]]
 
     for degree in range(2, 20):
-        found = min((solved(degree, slope) for slope in slopes), key=worst)
-        if worst(found) < mp.mpf(2) ** -(BITS[kind] + 1):
-            over, rest, slope = found
-            factors = [1 + mp.mpf(i) / 128 for i in range(128)]
-            scaled = [[rounded([c * k for c in part], kind) for part in (over, rest)] + [slope] for k in factors]
-            return min(scaled, key=worst)
+        found = [solved(degree, slope) for slope in slopes]
+        if min(map(worst, found)) < mp.mpf(2) ** -(BITS[kind] + 1):
+            return min(([rounded(over, kind), rounded(rest, kind), slope] for over, rest, slope in found), key=worst)
     raise ValueError("no quotient is good enough for the tail")
 
 
@@ -183,7 +185,7 @@ def table(name: str, lists: dict[str, list[Any]], meaning: str | None) -> str:
 def main(target: Path) -> None:
     """Write the module."""
     parts = [HEADER]
-    for problem in (exp, log, log_rest, erf, arctan, sin, cos):
+    for problem in (exp, expm1, log, log_rest, erf, arctan, sin, cos):
         kinds = ["f64"] if problem is log_rest else BITS
         parts.append(table(problem.__name__.upper(), {kind: fit(problem(), kind) for kind in kinds}, problem.__doc__))
     tails = {kind: tail(kind) for kind in BITS}

@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 
 from faltung.engine.host.machine import Machine
 from faltung.engine.loops.language import BOOL, I32, INDEX, Constant, Function, Type, Value
-from faltung.engine.loops.operations import CONVERSIONS, OPERATIONS, TWICE
+from faltung.engine.loops.operations import CONVERSIONS, OPERATIONS, UNFUSED
 from faltung.engine.loops.statements import (
     Await,
     Call,
@@ -34,10 +34,13 @@ def module(functions: Sequence[Function], public: AbstractSet[str], machine: Mac
     """The text of a module for this machine; functions that are not public are seen by the others only."""
     writers = [_Writer(function, function.name in public, machine.fused) for function in functions]
     declarations = sorted(set().union(*(writer.declarations for writer in writers)))
+    past = ["!0 = !{i32 1}"] if any(writer.streams for writer in writers) else []
     bits = 8 * machine.vector
     # Wide vectors are used although they may slow the clock down; loops are not replaced by calls of memset.
     attributes = f'nounwind "prefer-vector-width"="{bits}" "min-legal-vector-width"="{bits}" "no-builtins"'
-    return "\n".join([*declarations, *(writer.text for writer in writers), f"attributes #0 = {{ {attributes} }}", ""])
+    return "\n".join(
+        [*declarations, *(writer.text for writer in writers), f"attributes #0 = {{ {attributes} }}", *past, ""]
+    )
 
 
 def typed(kind: Type) -> str:
@@ -53,6 +56,7 @@ class _Writer:
     def __init__(self, function: Function, public: bool, fused: bool):
         self.declarations: set[str] = set()
         self._fused = fused
+        self.streams = False
         self._lines: list[str] = []
         self._count = 0
         self._label("entry")
@@ -62,6 +66,8 @@ class _Writer:
         arguments = ", ".join(f"{typed(value.type)} %{value.name}" for value in function.arguments)
         linkage = "" if public else "internal "
         head = f"\ndefine {linkage}void @{function.name}({arguments}) #0 {{"
+        if self.streams:  # what went past the caches is there before whatever says so to other threads
+            self._say("fence seq_cst")
         self.text = "\n".join([head, *self._lines, "  ret void", "}"])
 
     def _say(self, line: str) -> None:
@@ -173,7 +179,7 @@ class _Writer:
                 self._first_lanes(result, to.lanes, operands[0])
             case op:
                 operation, kind = (OPERATIONS | CONVERSIONS)[op], let.arguments[-1].type
-                text = TWICE if op == "fma" and not self._fused else operation.text(kind.floating)
+                text = operation.text(kind.floating) if self._fused or op not in UNFUSED else UNFUSED[op]
                 assert text is not None, "the language refuses operations that a type does not have"
                 self._operation(result, text, kind, operands, to)
 
@@ -235,6 +241,10 @@ class _Writer:
 
     def _store(self, store: Store) -> None:
         place, kind = self._place(store), store.value.type
+        if store.streamed:
+            self.streams = True
+            self._say(f"store {self._typed(store.value)}, ptr {place}, align {kind.size * kind.lanes}, !nontemporal !0")
+            return
         if store.mask is None:
             self._say(f"store {self._typed(store.value)}, ptr {place}, align {kind.size}")
             return

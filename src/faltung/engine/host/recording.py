@@ -114,8 +114,8 @@ class Launch:
 class Recorder:
     """What listens; and what it heard: ``launches``."""
 
-    def __init__(self, sliced: bool, settled: bool, exact: bool, strips: bool):
-        self.sliced, self.settled, self.exact, self.strips = sliced, settled, exact, strips
+    def __init__(self, sliced: bool, settled: bool, exact: bool, strips: bool, parts: bool):
+        self.sliced, self.settled, self.exact, self.strips, self.parts = sliced, settled, exact, strips, parts
         self._arrays: list[Array] = []  # so that no address is given out twice
         self.launches: list[Launch] = []
         self._buffers: dict[int, Buffer] = {}
@@ -210,6 +210,12 @@ def sliced() -> bool:
     return listener is not None and listener.sliced
 
 
+def whole() -> bool:
+    """Are arrays those of a single product, whole ones, that begin cache lines if they are large?"""
+    listener = recorder()
+    return listener is None or not listener.parts
+
+
 def packs_once() -> bool:
     """Is what follows from parameters alone made once for many uses? In a slice, or where they never change."""
     listener = recorder()
@@ -223,14 +229,16 @@ def exact() -> bool:
 
 
 @contextmanager
-def recording(*, sliced: bool, settled: bool = False, exact: bool = True, strips: bool = False) -> Iterator[Recorder]:
+def recording(
+    *, sliced: bool, settled: bool = False, exact: bool = True, strips: bool = False, parts: bool = False
+) -> Iterator[Recorder]:
     """Within it, launches of this thread are noted and not done.
 
     ``sliced``: they are part of one slice. ``settled``: they are a prediction whose parameters never change.
     ``exact``: all have the bits of single elements. ``strips``: what sees one position only may be done for a few
-    positions at a time.
+    positions at a time. ``parts``: arrays may be parts of others when it is done, such as one example of many.
     """
-    before, _local.recorder = recorder(), Recorder(sliced, settled, exact, strips)
+    before, _local.recorder = recorder(), Recorder(sliced, settled, exact, strips, parts)
     _count(1)
     try:
         yield _local.recorder

@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from faltung.engine.kernels.correlate import Rows
-from faltung.engine.kernels.elementwise import sweep
-from faltung.engine.kernels.lanes import AHEAD
+from faltung.engine.kernels.elementwise import AHEAD, sweep
 from faltung.engine.loops.language import Function, Value
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ The tile of dw: all taps, one pixel after the other. 9 of them take 10 loads and
 
 Measured with 3x3 taps on one core of a Zen 5: 65 to 90 GFLOP/s where x and y lie in the L2 cache, and 32 to 50 where
 they do not, which is a line of x and one of y in 6 to 9 ns; a bare copy of a line takes 3 to 5. That was before lines
-were fetched ahead (``lanes.AHEAD``), which takes 0.7 to 0.85 of that time.
+were fetched ahead (``elementwise.AHEAD``), which takes 0.7 to 0.85 of that time.
 """
 
 from dataclasses import dataclass

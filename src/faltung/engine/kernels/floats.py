@@ -38,6 +38,8 @@ class Format:
     """Arguments of exp below which the result is not a normal number, and above which it is infinite."""
     tail: float
     """From where on the integral of the normal density is not a normal number."""
+    weighted_tail: float
+    """From where on z times that integral is not a normal number."""
 
     @property
     def shifter(self) -> float:
@@ -56,7 +58,7 @@ class Format:
 
 
 FORMATS = {
-    "f32": Format(I32, 23, 127, 0.693359375, -2.1219444005469057e-4, -87.33654, 88.72284, 12.949952),
+    "f32": Format(I32, 23, 127, 0.693359375, -2.1219444005469057e-4, -87.33654, 88.72284, 12.949952, 13.146247),
     "f64": Format(
         I64,
         52,
@@ -66,6 +68,7 @@ FORMATS = {
         -708.3964185322641,
         709.782712893384,
         37.51937934714449,
+        37.61586831395599,
     ),
 }
 
@@ -79,9 +82,10 @@ def halves(x: Value) -> tuple[Value, Value]:
 
 def product(a: Value, b: Value) -> tuple[Value, Value]:
     """a b, and what its rounding loses."""
+    f, product = a.function, a * b
     (a_high, a_low), (b_high, b_low) = halves(a), halves(b)
-    product = a * b
-    return product, a_low * b_low - (((product - a_high * b_high) - a_low * b_high) - a_high * b_low)
+    in_steps = a_low * b_low - (((product - a_high * b_high) - a_low * b_high) - a_high * b_low)
+    return product, f.op("if_fused", f.fma(a, b, f.op("negate", product)), in_steps)
 
 
 def ordered_sum(a: Value, b: Value) -> tuple[Value, Value]:

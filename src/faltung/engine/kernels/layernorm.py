@@ -9,7 +9,7 @@ import operator
 from collections.abc import Callable
 from functools import cache
 
-from faltung.engine.kernels.channels import ROWS, SIZES, Periods, narrow, totals, wide, width
+from faltung.engine.kernels.channels import SIZES, TERMS, Periods, narrow, totals, wide, width
 from faltung.engine.kernels.elementwise import TASK, Visit, sweep, vectors
 from faltung.engine.kernels.lanes import fill
 from faltung.engine.kernels.rows import each_band, each_row, row_kernel, summed
@@ -101,7 +101,7 @@ def row_back(kind: Type, channels: int, moves: bool, adds: bool) -> Function:
             for n in range(count):
                 one(first + n, terms, last=n + 1 == count)
 
-        together = ROWS if few else 1
+        together = TERMS if few else 1
         whole = (begin + (end - begin) // together * together).named("whole")
         with f.loop("row", whole, begin, step=together) as row:
             several(row, together)

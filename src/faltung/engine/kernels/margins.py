@@ -49,8 +49,11 @@ def numbers(
     return constant(np.concatenate([np.array(head), *sources]).astype(np.int64)), bands
 
 
-def surround(kind: Type, margins: Margins, masks: bool) -> Function:
-    """y from x, by vectors of this type: arguments are run-time numbers, x and y; a task is a band of an example."""
+def surround(kind: Type, margins: Margins, masks: bool, stream: bool) -> Function:
+    """y from x, by vectors of this type: arguments are run-time numbers, x and y; a task is a band of an example.
+
+    To ``stream`` y, each of its positions must begin a cache line.
+    """
     f = Function("surround", sizes=pointer(INDEX), x=pointer(kind), y=pointer(kind), **TASK)
     sizes, x, y, _, first, last = f.arguments
     axes, channels = range(margins.rank), margins.channels
@@ -90,7 +93,7 @@ def surround(kind: Type, margins: Margins, masks: bool) -> Function:
                     source = f.at(x, f.load(sizes, sources[-1] + t, name="source") * channels)
                     target = f.at(y, t * channels)
                     blocks(f, vectors, VECTORS, lambda c, some: pixel(f.at(source, c), f.at(target, c), some))
-        copy(f, f.at(y, before * channels), f.at(x, begin * channels), middle * channels, kind)
+        copy(f, f.at(y, before * channels), f.at(x, begin * channels), middle * channels, kind, stream)
 
     def pixel(x: Value, y: Value, vectors: list[Part]) -> None:
         for part in vectors:

@@ -9,6 +9,7 @@ worst errors found, with fused multiply-add or without, in units in the last pla
     expm1       1.5   2.0        sinh, cosh   2.6   2.6        normal       4.0   3.1
     log         0.9   0.9        sigmoid      2.3   2.3        arctan       2.6   2.2
     log1p       1.5   1.5        softplus     2.4   2.4        power        0.5   1.5
+    gelu        4.0   3.4
 
 Infinite arguments give limits, NaN gives NaN; results that are too large are infinite. Kernels run with subnormal
 numbers flushed to zero, and exp gives 0 instead of one anyway; but where a processor does not flush them, subnormal
@@ -32,14 +33,15 @@ import math
 from collections.abc import Sequence
 
 from faltung.engine.kernels import coefficients
-from faltung.engine.kernels.floats import FORMATS, halves, ordered_sum, product
+from faltung.engine.kernels.floats import FORMATS, ordered_sum, product
 from faltung.engine.loops.language import F64, Type, Value
 
 
 def polynomial(x: Value, numbers: Sequence[float]) -> Value:
     """numbers[0] + numbers[1] x + numbers[2] x^2 + ..., by Horner's rule."""
-    total: Value = x.function.constant(numbers[-1], x.type)
-    for number in reversed(numbers[:-1]):
+    *lower, number, last = numbers
+    total = x + number if last == 1 else x.function.fma(last, x, number)
+    for number in reversed(lower):
         total = x.function.fma(total, x, number)
     return total
 
@@ -116,7 +118,7 @@ def _near_zero(x: Value, low: Value | None = None) -> tuple[Value, Value]:
 
 def _rest(r: Value) -> Value:
     """e^r - 1, where abs(r) <= log(2) / 2."""
-    return r.function.fma(r * r, polynomial(r, coefficients.EXP[r.type.kind]), r)
+    return r.function.fma(r * r, polynomial(r, coefficients.EXPM1[r.type.kind]), r)
 
 
 def _less_one(shifted: Value, p: Value) -> Value:
@@ -207,8 +209,10 @@ def erf(x: Value) -> Value:
     f = x.function
     z = f.min(6.0, _abs(x))
     near = f.fma(z, polynomial(z * z, coefficients.ERF[x.type.kind]), z)
-    far, _ = _tail(z * math.sqrt(2), *_square(z), 1.0)
-    return f.op("sign_of", f.select(z < 1, near, (z - z) + (1 - 2 * far)), x)  # z - z is 0, or NaN
+    n, p = _bell(z, 1.0)
+    ratio = _tail(z * math.sqrt(2))
+    far = (z - z) + (1 - 2 * _scaled(f.fma(ratio, p, ratio), n))  # z - z is 0, or NaN
+    return f.op("sign_of", f.select(z < 1, near, far), x)
 
 
 def normal(x: Value) -> tuple[Value, Value]:
@@ -216,31 +220,47 @@ def normal(x: Value) -> tuple[Value, Value]:
     f = x.function
     most = FORMATS[x.type.kind].tail
     z = f.min(most, _abs(x))
+    n, p = _bell(z, 0.5)
+    ratio = _tail(z)
     zero = z - z  # or NaN
-    tail, bell = (f.select(z < most, y, zero) for y in _tail(z, *_square(z), 0.5))
+    tail, bell = (f.select(z < most, _scaled(y, n), zero) for y in (f.fma(ratio, p, ratio), 1 + p))
     return f.select(x < 0, tail, 1 - tail), bell
 
 
-def _tail(z: Value, high: Value, low: Value, factor: float) -> tuple[Value, Value]:
-    """The integral of the normal density from z >= 0 on, and e^(-z^2 / 2); not of NaN.
+def gelu(x: Value) -> Value:
+    """x times the integral of the normal density up to x; 0 where that would be subnormal.
 
-    z^2 / 2 is (high + low) times the factor, which is a power of 2.
+    With z = abs(x) it is (x + z) / 2 - z tail(z), which takes fewer steps than the integral itself.
     """
-    f, this = z.function, FORMATS[z.type.kind]
-    kind = z.type.kind
+    f, z = x.function, _abs(x)
+    n, p = _bell(z, 0.5)
+    ratio = _tail(z, weighted=True)
+    line = f.fma(0.5, z, 0.5 * x)
+    return f.select(z < FORMATS[x.type.kind].weighted_tail, line - _scaled(f.fma(ratio, p, ratio), n), line)
+
+
+def _tail(z: Value, weighted: bool = False) -> Value:
+    """e^(z^2 / 2) times the integral of the normal density from z >= 0 on; if weighted, also times z."""
+    f, kind = z.function, z.type.kind
     q = polynomial(z, coefficients.TAIL[kind])
-    ratio = q / f.fma(coefficients.TAIL_SLOPE[kind] * z, q, polynomial(z, coefficients.TAIL_REST[kind]))
-    shifted = f.fma(high + low, -factor / math.log(2), this.shifter)
+    first, *rest = coefficients.TAIL_REST[kind]
+    over = z * q
+    under = f.fma(coefficients.TAIL_SLOPE[kind], over, polynomial(z, [first, *rest]))
+    return (over if weighted else q) / under
+
+
+def _bell(z: Value, scale: float) -> tuple[Value, Value]:
+    """A whole n, added to the ``shifter``, and p, with e^(-scale z^2) = 2^n (1 + p). The scale is a power of 2.
+
+    z^2 has twice as many bits as other numbers here: z may be large.
+    """
+    f, this, kind = z.function, FORMATS[z.type.kind], z.type.kind
+    high, low = product(z, z)
+    shifted = f.fma(high, -scale / math.log(2), this.shifter)
     n = shifted - this.shifter
-    r = f.fma(low, -factor, f.fma(n, -this.log2_low, f.fma(n, -this.log2_high, -factor * high)))
-    p = _rest(r)
-    return _scaled(f.fma(ratio, p, ratio), shifted), _scaled(1 + p, shifted)
-
-
-def _square(z: Value) -> tuple[Value, Value]:
-    """z^2 as a sum of two numbers, the first of which is exact."""
-    high, low = halves(z)
-    return high * high, (z + high) * low
+    r = f.fma(n, this.log2_high / scale, high) + f.fma(n, this.log2_low / scale, low)
+    numbers = [(-scale) ** k * number for k, number in enumerate((1.0, 1.0, 0.5, *coefficients.EXP[kind]))]
+    return shifted, r * polynomial(r, numbers[1:])
 
 
 def arctan(x: Value) -> Value:

@@ -152,6 +152,8 @@ class _Frame:
             case "fma" if not self._fused:
                 a, b, c = operands
                 return a * b + c
+            case "if_fused" if not self._fused:
+                return operands[1]
             case op if op in CONVERSIONS:
                 return CONVERSIONS[op].meaning(operands[0], kind.dtype)
         try:

@@ -219,11 +219,13 @@ class Function:
         result = self.fresh(self._numbers(base, lanes, mask), name or base.name + "v")
         return self.append(Load(result, base, self.lift(offset, INDEX), mask)).value
 
-    def store(self, value: Any, base: Value, offset: Any = 0, mask: Value | None = None) -> None:
-        """base[offset ...] = value, in the lanes of the mask."""
+    def store(
+        self, value: Any, base: Value, offset: Any = 0, mask: Value | None = None, streamed: bool = False
+    ) -> None:
+        """base[offset ...] = value, in the lanes of the mask, or all of them ``streamed`` past the caches."""
         lanes = next((v.type.lanes for v in (mask, value) if isinstance(v, Value)), 1)
         value = self.lift(value, self._numbers(base, lanes, mask))
-        self.append(Store(value, base, self.lift(offset, INDEX), mask))
+        self.append(Store(value, base, self.lift(offset, INDEX), mask, streamed and mask is None))
 
     def take(self, counter: Value, count: int = 1, offset: Any = 0, name: str = "taken") -> Value:
         """The number at this place, which then grows by ``count``: no two threads get the same."""

@@ -80,8 +80,8 @@ def _logical(a: Lanes, b: Lanes) -> Lanes:
     return (a.view(unsigned) >> b.view(unsigned)).view(a.dtype)
 
 
-TWICE = "fmul {t} {a}, {b}; fadd {t} {first}, {c}"
-"""``fma`` on a machine without the instruction, where LLVM would call a library: rounded twice."""
+UNFUSED = {"fma": "fmul {t} {a}, {b}; fadd {t} {first}, {c}", "if_fused": "select i1 false, {t} {a}, {t} {b}"}
+"""On a machine without the instruction ``fma``, where LLVM would call a library: rounded twice."""
 
 OPERATIONS = {
     "add": Operation(np.add, "fadd {t} {a}, {b}", "add {t} {a}, {b}"),
@@ -90,6 +90,8 @@ OPERATIONS = {
     "div": Operation(np.divide, "fdiv {t} {a}, {b}", None),
     "negate": Operation(np.negative, "fneg {t} {a}", "sub {t} zeroinitializer, {a}"),
     "fma": Operation(fused, "llvm.fma", None),
+    # a where the machine rounds ``fma`` once, else b; the other one is not computed
+    "if_fused": Operation(lambda a, b: a, "select i1 true, {t} {a}, {t} {b}", None),
     # Towards 0, as processors do it; a remainder has the sign of a.
     "quotient": Operation(_quotient, None, "sdiv {t} {a}, {b}"),
     "remainder": Operation(lambda a, b: a - b * _quotient(a, b), None, "srem {t} {a}, {b}"),

@@ -102,9 +102,10 @@ class _Printer:
                     yield f"{indent}wait({self._range(statement, 1)} >= {self._of(value)[0]})"
                 case Prefetch():
                     yield f"{indent}prefetch({self._range(statement, 1)})"
-                case Store(value, _, _, mask):
-                    target = self._range(statement, value.type.lanes)
-                    yield f"{indent}{target} = {self._tight(value, LOWEST + (mask is not None))}{self._where(mask)}"
+                case Store(value, _, _, mask, streamed):
+                    target, where = self._range(statement, value.type.lanes), self._where(mask)
+                    how = "stream " if streamed else ""
+                    yield f"{indent}{how}{target} = {self._tight(value, LOWEST + (mask is not None))}{where}"
                 case Set(variable, value):
                     kind = "" if variable in self._declared else f": {variable.type}"
                     self._declared.add(variable)

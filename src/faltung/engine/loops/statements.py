@@ -159,6 +159,8 @@ class Store:
     pointer: Value
     offset: Value
     mask: Value | None
+    streamed: bool = False
+    """Past the caches: nobody will read it soon. It begins where so many bytes divide the address."""
 
 
 @dataclass(frozen=True, eq=False)

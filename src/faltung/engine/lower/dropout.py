@@ -20,7 +20,7 @@ from faltung.elements.dropout import Dropout
 from faltung.elements.element import Array, Params, Run
 from faltung.engine.host import arena, workers
 from faltung.engine.host.machine import host
-from faltung.engine.kernels.elementwise import BLOCK, COST, TASK, code, launch, sweep
+from faltung.engine.kernels.elementwise import BLOCK, COST, TASK, code, launch, streamed, sweep
 from faltung.engine.loops.language import I64, INDEX, Function, Type, Value, pointer
 from faltung.engine.lower.joins import joined
 from faltung.engine.lower.pointwise import no_gradient
@@ -106,7 +106,8 @@ def error(element: Dropout, params: Params, kept: Array | None, dy: Array) -> Ar
     if kept is None:
         return dy
     dy, dx = np.ascontiguousarray(dy), arena.empty(dy.shape, dy.dtype)
-    launch(code(joined, dy.dtype, operator.mul, 2), np.ascontiguousarray(kept), dy, dx, count=dy.size)
+    kernel = code(joined, dy.dtype, operator.mul, 2, streamed(dy, dy, dx))
+    launch(kernel, np.ascontiguousarray(kept), dy, dx, count=dy.size)
     return dx
 
 

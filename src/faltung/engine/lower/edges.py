@@ -18,7 +18,7 @@ from faltung.elements.edges import Crop, Ends, Pad, ends
 from faltung.elements.element import Array, Params, Run
 from faltung.engine.host import arena, workers
 from faltung.engine.host.machine import Machine, host
-from faltung.engine.kernels.elementwise import COST, code
+from faltung.engine.kernels.elementwise import COST, code, streamed
 from faltung.engine.kernels.interpolate import Along, Matrix
 from faltung.engine.kernels.margins import Margins, numbers, surround
 from faltung.engine.lower.pointwise import no_gradient
@@ -34,14 +34,16 @@ class Surrounded:
     ):
         self._shape = (*(len(source) for source in sources), margins.channels)
         self._numbers, self._bands = numbers(sizes, sources, margins.channels, before)
-        self._kernel = code(surround, dtype, margins, masks)
+        self._compiled_in = margins, masks
+        self._lines = margins.channels * np.dtype(dtype).itemsize % arena.LINE == 0  # does each position begin one?
 
     def __call__(self, x: Array) -> Array:
         """y."""
         x = np.ascontiguousarray(x)
         y = arena.empty((len(x), *self._shape), x.dtype)
+        kernel = code(surround, x.dtype, *self._compiled_in, self._lines and streamed(x, y))
         workers.launch(
-            self._kernel, self._numbers, x, y,
+            kernel, self._numbers, x, y,
             tasks=len(x) * self._bands, work=COST * y.size,
         )  # fmt: skip
         return y

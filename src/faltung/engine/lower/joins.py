@@ -17,7 +17,7 @@ from faltung.elements.joins import Arrays, Concat, Product, Sum
 from faltung.engine.host import arena
 from faltung.engine.host.recording import constant
 from faltung.engine.kernels import rows
-from faltung.engine.kernels.elementwise import code, elementwise, launch, vectors
+from faltung.engine.kernels.elementwise import code, elementwise, launch, streamed, vectors
 from faltung.engine.loops.language import INDEX, Function, Type, Value, pointer
 from faltung.engine.lower.pointwise import no_gradient
 from faltung.engine.programs.ready import ready
@@ -26,21 +26,21 @@ MOST = 8
 """Inputs that one pass reads side by side."""
 
 
-def joined(kind: Type, combine: Callable[[Value, Value], Value], inputs: int) -> Function:
+def joined(kind: Type, combine: Callable[[Value, Value], Value], inputs: int, stream: bool) -> Function:
     """y = x0 combined with x1, then with x2, ..."""
-    return elementwise(kind, inputs, lambda *x: [reduce(combine, x)])
+    return elementwise(kind, inputs, lambda *x: [reduce(combine, x)], stream=stream)
 
 
-def _shares(kind: Type, inputs: int) -> Function:
+def _shares(kind: Type, inputs: int, stream: bool) -> Function:
     """dx_i = dy times all x but x_i."""
 
     def body(dy: Value, *x: Value) -> Sequence[Value]:
         return [reduce(operator.mul, x[:i] + x[i + 1 :], dy) for i in range(inputs)]
 
-    return elementwise(kind, 1 + inputs, body, outputs=inputs)
+    return elementwise(kind, 1 + inputs, body, outputs=inputs, stream=stream)
 
 
-def _gathered(kind: Type, parts: int, back: bool) -> Function:
+def _gathered(kind: Type, parts: int, back: bool, stream: bool) -> Function:
     """Each row of y is a row of x0, then one of x1, ...; or ``back``, from y to the others."""
     names = [f"x{n}" for n in range(parts)]
     f = rows.row_kernel("gathered", **dict.fromkeys([*names, "y"], pointer(kind)), lengths=pointer(INDEX))
@@ -54,7 +54,7 @@ def _gathered(kind: Type, parts: int, back: bool) -> Function:
             source, target = (whole, own) if back else (own, whole)
 
             def move(i: Value, mask: Value | None, source: Value = source, target: Value = target) -> None:
-                f.store(f.load(source, i, kind.lanes, mask), target, i, mask)
+                f.store(f.load(source, i, kind.lanes, mask), target, i, mask, streamed=stream)
 
             visit(move)
             whole = f.at(whole, size)
@@ -67,7 +67,8 @@ def _join(combine: Callable[[Value, Value], Value], x: Arrays) -> Array:
     while rest:
         together, rest = [y, *rest[: MOST - 1]], rest[MOST - 1 :]
         y = arena.empty(y.shape, y.dtype)
-        launch(code(joined, y.dtype, combine, len(together)), *together, y, count=y.size)
+        kernel = code(joined, y.dtype, combine, len(together), streamed(*together, y))
+        launch(kernel, *together, y, count=y.size)
     return y
 
 
@@ -97,7 +98,7 @@ def product_error(element: Product, params: Params, kept: Arrays, dy: Array) -> 
         return element.error(params, kept, dy)
     inputs = [np.ascontiguousarray(array) for array in (dy, *kept)]
     dx = tuple(arena.empty(dy.shape, dy.dtype) for _ in kept)
-    launch(code(_shares, dy.dtype, len(kept)), *inputs, *dx, count=dy.size)
+    launch(code(_shares, dy.dtype, len(kept), streamed(*inputs, *dx)), *inputs, *dx, count=dy.size)
     return dx
 
 
@@ -128,7 +129,9 @@ def _axis(element: Concat, array: Array) -> int:
 
 def _gather(parts: Arrays, y: Array, axis: int, back: bool) -> None:
     lengths = tuple([math.prod(part.shape[axis:]) for part in parts])
-    kernel, positions = code(_gathered, y.dtype, len(parts), back), math.prod(y.shape[:axis])
+    lines = all(length * y.itemsize % arena.LINE == 0 for length in lengths)  # then all rows begin cache lines
+    stream = lines and streamed(*parts, y)
+    kernel, positions = code(_gathered, y.dtype, len(parts), back, stream), math.prod(y.shape[:axis])
     rows.launch(kernel, *parts, y, _numbers(lengths), rows=positions, length=sum(lengths))
 
 

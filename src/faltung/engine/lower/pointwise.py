@@ -26,8 +26,8 @@ from faltung.elements.activations import (
 from faltung.elements.element import Array, Element, Params, Run
 from faltung.elements.pointwise import Pointwise
 from faltung.engine.host import arena
-from faltung.engine.kernels.elementwise import code, elementwise, launch
-from faltung.engine.kernels.mathematics import exp, expm1, normal, sigmoid, softplus, tanh
+from faltung.engine.kernels.elementwise import code, elementwise, launch, streamed
+from faltung.engine.kernels.mathematics import exp, expm1, gelu, normal, sigmoid, softplus, tanh
 from faltung.engine.loops.language import Function, Type, Value
 from faltung.engine.lower.formula import translate
 from faltung.engine.programs.ready import ready
@@ -77,19 +77,19 @@ PAIRS: dict[type[Activation], Pair] = {
     ),
     ELU: Pair(lambda elu, x: x.function.select(x > 0, x, elu.alpha * expm1(x.function.min(0.0, x))), _elu_slope),
     Softplus: Pair(lambda _, x: softplus(x), lambda _, x: sigmoid(x)),
-    GELU: Pair(lambda _, x: x * normal(x)[0], _gelu_slope),
+    GELU: Pair(lambda _, x: gelu(x), _gelu_slope),
     SiLU: Pair(lambda _, x: x * sigmoid(x), _silu_slope),
     Pointwise: Pair(lambda f, x: _formula(f.formula, x), lambda f, x: _formula(f.derivative, x)),
 }
 """Each function and its derivative, as the elements of these names define them."""
 
 
-def _forward(kind: Type, element: Activation) -> Function:
-    return elementwise(kind, 1, lambda x: [PAIRS[type(element)].value(element, x)])
+def _forward(kind: Type, element: Activation, stream: bool) -> Function:
+    return elementwise(kind, 1, lambda x: [PAIRS[type(element)].value(element, x)], stream=stream)
 
 
-def _error(kind: Type, element: Activation) -> Function:
-    return elementwise(kind, 2, lambda kept, dy: [dy * PAIRS[type(element)].slope(element, kept)])
+def _error(kind: Type, element: Activation, stream: bool) -> Function:
+    return elementwise(kind, 2, lambda kept, dy: [dy * PAIRS[type(element)].slope(element, kept)], stream=stream)
 
 
 @ready
@@ -97,7 +97,7 @@ def forward(element: Activation, params: Params, x: Array, run: Run = Run()) -> 
     """y = f(x), and what is kept: x or y."""
     x = np.ascontiguousarray(x)
     y = arena.empty(x.shape, x.dtype)
-    launch(code(_forward, x.dtype, element), x, y, count=x.size)
+    launch(code(_forward, x.dtype, element, streamed(x, y)), x, y, count=x.size)
     return y, y if PAIRS[type(element)].keeps_y else x
 
 
@@ -106,7 +106,7 @@ def error(element: Activation, params: Params, kept: Array, dy: Array) -> Array:
     """dx = dy f'."""
     kept, dy = np.ascontiguousarray(kept), np.ascontiguousarray(dy)
     dx = arena.empty(dy.shape, dy.dtype)
-    launch(code(_error, dy.dtype, element), kept, dy, dx, count=dy.size)
+    launch(code(_error, dy.dtype, element, streamed(kept, dy, dx)), kept, dy, dx, count=dy.size)
     return dx
 
 

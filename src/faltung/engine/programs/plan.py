@@ -66,7 +66,7 @@ class Task:
         ):
             raise NotRecordedError("numbers that kernels do not know")
         settled = self.settled is not None
-        with recording(sliced=sliced, settled=settled, exact=self.exact, strips=strips) as recorder:
+        with recording(sliced=sliced, settled=settled, exact=self.exact, strips=strips, parts=True) as recorder:
             inputs = {
                 name: recorder.array((examples, *shape), dtype, "input", name)
                 for name, (shape, dtype) in self.inputs.items()
