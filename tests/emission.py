@@ -14,6 +14,7 @@ import llvmlite.binding as llvm
 import pytest
 
 from faltung.engine.host import compile, emit, machine, recall
+from faltung.engine.programs import ready
 from faltung.errors import SettingError
 
 Emitted = list[tuple[str, bytes]]
@@ -52,6 +53,7 @@ def made_for(name: str) -> Iterator[Emitted]:
 
 def _forget() -> None:
     """Whatever the engine remembers."""
+    ready.forget()
     for name, module in list(sys.modules.items()):
         if name.startswith("faltung.engine"):
             for value in list(vars(module).values()):

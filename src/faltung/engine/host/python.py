@@ -128,9 +128,20 @@ def _called(name: str) -> str:
     return text.replace("{take}", "" if void else "%result = ").replace("{give}", void * "void" or f"{result} %result")
 
 
-@cache
+_tables: list[NDArray[np.int64] | None] = []
+
+
 def tools() -> NDArray[np.int64] | None:
-    """The table; None where threads need no lock of Python's, or the system is not as this file says."""
+    """The table, the same one for good, for machine code knows its place and notes there what is going on.
+
+    None where threads need no lock of Python's, or the system is not as this file says.
+    """
+    if not _tables:
+        _tables.append(_table())
+    return _tables[0]
+
+
+def _table() -> NDArray[np.int64] | None:
     if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
         return None
     room = "numpy._core" if np.__version__.split(".")[0] != "1" else "numpy.core"
