@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faltung.elements import LogSoftmax, Softmax
+from faltung.engine.host.machine import host
 from faltung.engine.kernels.elementwise import BLOCK
-from faltung.engine.lower.softmax import LOWERINGS
+from faltung.engine.lower.softmax import FEW, LOWERINGS
 from faltung.errors import ShapeError
 from lowered import FLOATS, compare
 
@@ -34,6 +35,14 @@ def test_agrees_on_every_machine_between_guards(element, dtype, machine, end):
 @settings(max_examples=30, deadline=None)
 def test_any_shape(element, axes, channels, dtype, seed):
     compare(element, {}, logits(2, *axes, channels, dtype=dtype, seed=seed), tolerance=12, seed=seed)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("element", ELEMENTS, ids=repr)
+def test_rows_whose_length_is_compiled_in_and_longer_ones(element, dtype, end):
+    most = FEW * host().lanes(np.dtype(dtype).itemsize)
+    for channels in (most - 1, most, most + 1):
+        compare(element, {}, logits(5, channels, dtype=dtype), end=end, tolerance=16)
 
 
 @pytest.mark.parametrize("element", ELEMENTS, ids=repr)

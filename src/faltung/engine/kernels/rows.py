@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from faltung.engine.host import workers
-from faltung.engine.kernels.elementwise import BLOCK, COST, TASK, Visit
+from faltung.engine.kernels.elementwise import BLOCK, COST, TASK, Visit, vectors
 from faltung.engine.loops.language import INDEX, Function, Type, Value
 
 
@@ -24,6 +24,19 @@ def row_kernel(name: str, **arguments: Type) -> Function:
 def row_length(f: Function) -> Value:
     """The length of the rows of a ``row_kernel``."""
     return f.arguments[-5]
+
+
+def along(f: Function, kind: Type, length: int) -> tuple[Value, Visit]:
+    """The length of the rows of a ``row_kernel``, and how to visit their vectors; one by one if it is known, not 0."""
+    if not length:
+        return row_length(f), vectors(f, row_length(f), kind.lanes)
+
+    def visit(body: Callable[..., None]) -> None:
+        for i in range(0, length, kind.lanes):
+            left = f.constant(length - i)
+            body(f.constant(i), f.first_lanes(left, kind.lanes) if i + kind.lanes > length else None)
+
+    return f.constant(length), visit
 
 
 @contextmanager

@@ -16,19 +16,22 @@ import numpy as np
 from faltung.elements.element import Array, Params, Run
 from faltung.elements.softmax import LogSoftmax, Softmax
 from faltung.engine.host import arena
-from faltung.engine.kernels.elementwise import code, vectors
+from faltung.engine.host.machine import host
+from faltung.engine.kernels.elementwise import code
 from faltung.engine.kernels.mathematics import decay, exp, log
-from faltung.engine.kernels.rows import each_band, each_row, largest, launch, row_kernel, row_length, summed
+from faltung.engine.kernels.rows import along, each_band, each_row, largest, launch, row_kernel, summed
 from faltung.engine.loops.language import Function, Type, Value, pointer
 from faltung.engine.lower.pointwise import no_gradient
 from faltung.engine.programs.ready import ready
 
+FEW = 8
+"""Vectors of a row up to which its length is compiled in, so that no loop over them has to be counted."""
 
-def softmax(kind: Type) -> Function:
+
+def softmax(kind: Type, channels: int) -> Function:
     """y[c] = exp(x[c] - most) / sum over k of exp(x[k] - most)."""
     f = row_kernel("softmax", x=pointer(kind), y=pointer(kind))
-    length = row_length(f)
-    visit = vectors(f, length, kind.lanes)
+    length, visit = along(f, kind, channels)
     with each_row(f) as row:
         x, y = (f.at(array, row * length) for array in f.arguments[:2])
         most = largest(f, kind, visit, lambda i, mask: f.load(x, i, kind.lanes, mask))
@@ -43,11 +46,10 @@ def softmax(kind: Type) -> Function:
     return f
 
 
-def softmax_back(kind: Type) -> Function:
+def softmax_back(kind: Type, channels: int) -> Function:
     """dx[c] = y[c] (dy[c] - sum over k of dy[k] y[k])."""
     f = row_kernel("softmax_back", y=pointer(kind), dy=pointer(kind), dx=pointer(kind))
-    length = row_length(f)
-    visit = vectors(f, length, kind.lanes)
+    length, visit = along(f, kind, channels)
     with each_row(f) as row:
         y, dy, dx = (f.at(array, row * length) for array in f.arguments[:3])
 
@@ -63,12 +65,12 @@ def softmax_back(kind: Type) -> Function:
     return f
 
 
-def log_softmax(kind: Type) -> Function:
+def log_softmax(kind: Type, channels: int) -> Function:
     """y[c] = x[c] - most - log(sum over k of exp(x[k] - most)); the logarithms of some rows are taken side by side."""
     f = row_kernel("log_softmax", x=pointer(kind), y=pointer(kind), scratch=pointer(kind))
     x, y, *_, scratch, _, _ = f.arguments
-    length, lanes, sums = row_length(f), kind.lanes, f.at(scratch, kind.lanes)
-    visit = vectors(f, length, lanes)
+    lanes, sums = kind.lanes, f.at(scratch, kind.lanes)
+    length, visit = along(f, kind, channels)
     with each_band(f) as (_, begin, end), f.loop("some", end, begin, step=lanes) as some:
         rows = f.min(end - some, lanes).named("rows")
         with f.loop("row", rows) as row:
@@ -84,11 +86,10 @@ def log_softmax(kind: Type) -> Function:
     return f
 
 
-def log_softmax_back(kind: Type) -> Function:
+def log_softmax_back(kind: Type, channels: int) -> Function:
     """dx[c] = dy[c] - exp(y[c]) (sum over k of dy[k])."""
     f = row_kernel("log_softmax_back", y=pointer(kind), dy=pointer(kind), dx=pointer(kind))
-    length = row_length(f)
-    visit = vectors(f, length, kind.lanes)
+    length, visit = along(f, kind, channels)
     with each_row(f) as row:
         y, dy, dx = (f.at(array, row * length) for array in f.arguments[:3])
 
@@ -101,11 +102,12 @@ def log_softmax_back(kind: Type) -> Function:
     return f
 
 
-def _run(kernel: Callable[[Type], Function], *arrays: Array) -> Array:
+def _run(kernel: Callable[[Type, int], Function], *arrays: Array) -> Array:
     """The kernel's output, which has the shape of its inputs."""
     x, *others = map(np.ascontiguousarray, arrays)
-    y = arena.empty(x.shape, x.dtype)
-    launch(code(kernel, x.dtype), x, *others, y, rows=x.size // x.shape[-1], length=x.shape[-1], scratch=2 * arena.LINE)
+    y, channels = arena.empty(x.shape, x.dtype), x.shape[-1]
+    compiled = code(kernel, x.dtype, channels if channels <= FEW * host().lanes(x.itemsize) else 0)
+    launch(compiled, x, *others, y, rows=x.size // channels, length=channels, scratch=2 * arena.LINE)
     return y
 
 
