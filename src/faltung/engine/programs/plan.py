@@ -286,5 +286,6 @@ class Plans:
 
     def newest(self, network: "Network") -> Plan | None:
         """The plan that was used last."""
-        known = self._plans.get(network)
-        return max(known.values(), key=lambda known: known.used).plan if known else None
+        with self._lock:
+            known = self._plans.get(network)
+            return max(known.values(), key=lambda known: known.used).plan if known else None
