@@ -17,8 +17,8 @@ from faltung.elements import Conv, ConvTranspose
 from faltung.engine.host import arena, compile
 from faltung.engine.host.machine import Machine, host
 from faltung.engine.kernels import boxes, depthwise, launch
-from faltung.engine.kernels.correlate import Rows
 from faltung.engine.kernels.launch import Axis
+from faltung.engine.kernels.tiles import Rows
 from faltung.engine.loops import interpreter
 from faltung.engine.loops.language import F32, F64
 from faltung.engine.lower import conv as lower_conv

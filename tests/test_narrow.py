@@ -13,7 +13,7 @@ from faltung.elements.products import correlate, correlate_error
 from faltung.engine.host import compile, workers
 from faltung.engine.host.machine import AVX512, NEEDS, host
 from faltung.engine.kernels import correlate as correlating
-from faltung.engine.kernels import narrow
+from faltung.engine.kernels import narrow, tiles
 from faltung.engine.kernels.launch import Axis, Steps, Taps
 from faltung.engine.loops.language import F32, F64, Function
 from faltung.geometry import Window
@@ -276,7 +276,7 @@ def test_tiles_stay_in_registers(case):
 @pytest.mark.parametrize(("inputs", "outputs", "taps", "stride"), [(3, 64, 3, 1), (3, 32, 3, 2), (1, 20, 9, 1)])
 def test_tiles_of_first_layers_stay_in_registers_although_their_pixels_overlap(inputs, outputs, taps, stride):
     rows = correlating.Rows(F32, inputs, outputs, taps, stride, 1, inputs, outputs, padded=True)
-    plan = correlating.schedule(rows, taps, host())
+    plan = tiles.schedule(rows, taps, host())
     assert len(spilled(correlating.tile(rows, plan, plan.pixels))) <= 2  # one vector may step aside; it was all of them
 
 

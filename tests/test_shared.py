@@ -11,8 +11,8 @@ from faltung.elements import Conv
 from faltung.engine.host.compile import assembly
 from faltung.engine.host.machine import AVX2, AVX512, NEEDS, NEON, Machine, host
 from faltung.engine.kernels import correlate, gradient
-from faltung.engine.kernels.correlate import Rows
 from faltung.engine.kernels.shared import sharing
+from faltung.engine.kernels.tiles import Rows, schedule
 from faltung.engine.loops.language import F32, F64, Type
 from faltung.engine.lower.conv import LOWERINGS
 from faltung.errors import SettingError
@@ -75,7 +75,7 @@ def test_tiles_stay_in_registers(kind: Type, layer: tuple[int, int, int], name: 
     except SettingError:
         pytest.skip(f"this machine is no {name}")
     rows = Rows(kind, channels, filters, taps, 1, 1, channels, filters, padded=False)
-    tile, sums = correlate.schedule(rows, taps, machine), gradient.schedule(rows, machine)
+    tile, sums = schedule(rows, taps, machine), gradient.schedule(rows, machine)
     found = [
         spills(assembly([function], {function.name}, machine))
         for plan, function in (

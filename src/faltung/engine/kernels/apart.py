@@ -13,10 +13,11 @@ error, 18 % of whose taps along rows lie in the padding, 215; with ``correlate``
 
 from dataclasses import replace
 
-from faltung.engine.kernels.correlate import SIZES, Rows, Tile, tile
+from faltung.engine.kernels.correlate import SIZES, tile
 from faltung.engine.kernels.gradient import valid
 from faltung.engine.kernels.lanes import copy
 from faltung.engine.kernels.shared import cut_row
+from faltung.engine.kernels.tiles import Rows, Tile
 from faltung.engine.loops.language import INDEX, Function, pointer
 
 

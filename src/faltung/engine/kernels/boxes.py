@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from faltung.engine.kernels.correlate import Rows
 from faltung.engine.kernels.elementwise import AHEAD, sweep
+from faltung.engine.kernels.tiles import Rows
 from faltung.engine.loops.language import Function, Value
 
 if TYPE_CHECKING:

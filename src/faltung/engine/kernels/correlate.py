@@ -6,10 +6,7 @@ Forward uses it on x, the error on dy with the taps in reverse (one call for eac
 convolution the same the other way round, and an affine element on the batch as one long row. Sizes are run-time
 numbers; channels, the taps of the last axis and its steps are compiled in.
 
-The tile: P pixels times V vectors of outputs stay in registers while the taps and channels pass by. One channel of one
-tap takes V loads of weights, P broadcasts of x and P*V fused multiply-adds. Two loads and two multiply-adds run in a
-cycle, so P*V >= P + V keeps the multiply-adds busy; 4 cycles of latency ask for P*V >= 8; and P*V + V + 1 registers are
-needed.
+A tile of pixels and outputs (``tiles`` says how large) stays in registers while the taps and channels pass by.
 
 Taps of the outer axes that lie in the padding are left out of the loops. Along the row, tiles that see padding read a
 copy of the row's ends between zeros, the others x itself. For small images zeros are a waste, since an eighth of the
@@ -20,7 +17,8 @@ touched.
 from dataclasses import dataclass
 
 from faltung.engine.host.machine import Machine
-from faltung.engine.kernels.shared import Shared, Tails, cut_row, sharing
+from faltung.engine.kernels.shared import Tails, cut_row
+from faltung.engine.kernels.tiles import Rows, Tile
 from faltung.engine.loops.language import INDEX, Function, Type, Value, Variable, pointer
 
 SIZES = (
@@ -36,124 +34,9 @@ SIZES = (
 LINE = 64
 """Bytes of a cache line."""
 
-STREAM = 24
-"""Bytes that one can count on from the L2 cache in a cycle."""
-
-PIXELS = 16, 12
-"""The most pixels of a tile: with one vector, whose multiply-adds read x themselves, and with more, where the places of
-so many just fit into the general registers."""
-
 TURN = 16
 """Multiply-adds in a turn of the innermost loop from which on its counting costs nothing. Unrolled further, 3 to 128
 channels run as fast (1x1, 3x3, 5x5), and take LLVM longer."""
-
-SHARED = 28
-"""The most pixels of a tile with shared vectors, whose x lie side by side at places of known distance."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What is compiled in: channels and outputs of one group, and the last axis.
-
-    ``x_pixel`` and ``y_pixel`` are the numbers from one pixel to the next.
-    """
-
-    kind: Type
-    inputs: int
-    outputs: int
-    taps: int
-    stride: int
-    dilation: int
-    x_pixel: int
-    y_pixel: int
-    padded: bool
-    """Does a row reach beyond the input?"""
-    depthwise: bool = False
-    """Does every channel go by itself? Then the kernels are those of ``depthwise``."""
-    across: bool = False
-    """Does the row run across the batch? Then its steps are run-time numbers, and it has one tap."""
-
-    @property
-    def ends(self) -> bool:
-        """Are only the ends of a padded row copied? The rest is read in place, where that has the steps of a copy."""
-        return self.padded and self.x_pixel == self.inputs
-
-    @property
-    def pixel(self) -> int:
-        """Numbers from one pixel of x to the next as tiles see them: padded rows are copies of one group's channels."""
-        return self.inputs if self.padded else self.x_pixel
-
-    def joined(self, channels: int) -> bool:
-        """Do the taps of a row and so many channels lie side by side?"""
-        return self.dilation == 1 and self.pixel == channels
-
-
-@dataclass(frozen=True)
-class Tile:
-    """The schedule of a ``Rows``."""
-
-    lanes: int
-    vectors: int
-    pixels: int
-    channels: int
-    """Inputs in one sweep, so that the weights of a block stay in the L2 cache."""
-    filters: int = 0
-    """Numbers of w from one input to the next, where weights are read in place; 0 where they are packed."""
-    shared: Shared | None = None
-    """How pixels share the last vector, if they do."""
-    kept: bool = False
-    """Do the weights of a row of taps stay in registers? All vectors are shared then."""
-    apart: bool = False
-    """Is each tap a pass of its own? Then the driver is that of ``apart``."""
-
-    @property
-    def block(self) -> int:
-        """Outputs in one block."""
-        return self.lanes * self.vectors
-
-    @property
-    def sizes(self) -> list[int]:
-        """The pixels of the tiles that there are."""
-        step = self.shared.sizes if self.shared else 1
-        return [pixels for pixels in range(1, self.pixels + 1) if pixels < step or pixels % step == 0]
-
-    @property
-    def row(self) -> int:
-        """Weights from one input to the next."""
-        return self.filters or self.block
-
-
-def schedule(rows: Rows, outer_taps: int, machine: Machine) -> Tile:
-    """Choose the tile: fewest padded outputs, then the most multiply-adds a load; one vector is shared if it can be."""
-    lanes = machine.lanes(rows.kind.size)
-    needed = -(-rows.outputs // lanes)
-
-    def pixels(vectors: int) -> int:
-        return min((machine.registers - 1 - vectors) // vectors, PIXELS[vectors > 1])
-
-    def quality(vectors: int) -> tuple[float, float]:
-        work = pixels(vectors) * vectors
-        loads = pixels(vectors) + vectors
-        read = vectors * machine.vector + pixels(vectors) * rows.kind.size
-        busy = min(1.0, work / 8, 1.6 * work / loads / 2, work / 2 * STREAM / read)
-        waste = -(-needed // vectors) * vectors / needed
-        return (busy / waste, work / loads)
-
-    shared = None if rows.across else sharing(rows.kind, rows.outputs, rows.stride * rows.pixel, machine)
-    if shared and needed <= 8:
-        # each group of pixels takes so many sums; beside them are weights, a vector of x, and how it is shuffled
-        row = rows.taps * rows.inputs
-        kept = needed == 1 and rows.joined(rows.inputs) and row <= machine.registers // 2
-        room = (machine.registers - (row + 6 if kept else needed + 2)) // ((needed - 1) * shared.members + 1)
-        if room:
-            most = min(room * shared.members, SHARED)
-            most -= most % shared.sizes if most > shared.sizes else 0
-            return Tile(lanes, needed, most, rows.inputs, shared=shared, kept=kept)
-    vectors = max(range(1, min(8, needed) + 1), key=quality)
-    bytes_a_channel = outer_taps * rows.taps * vectors * lanes * rows.kind.size
-    most = max(1, machine.l2 // 2 // bytes_a_channel)
-    channels = max(c for c in range(1, rows.inputs + 1) if rows.inputs % c == 0 and (c <= most or c == 1))
-    return Tile(lanes, vectors, pixels(vectors), channels)
 
 
 def tile(rows: Rows, plan: Tile, pixels: int) -> Function:
@@ -176,11 +59,20 @@ def tile(rows: Rows, plan: Tile, pixels: int) -> Function:
     for p in range(pixels):
         place = f.at(start, start_step * p)
         acc.append([f.variable(f"acc{p}_{v}", f.load(place, v * lanes, lanes, masks[v])) for v in vectors])
-    tails, last = None, len(vectors) * lanes
+    tails, last, tap = None, len(vectors) * lanes, _tap(rows, plan)
     if plan.shared:
         tails = Tails(f, plan.shared, pixels, plan.shared.repeated(f, start, last), packed=not plan.filters)
 
+    def weights_at(place: Value, offset: int) -> list[Value]:
+        known = masks if plan.filters else [None] * len(masks)
+        return [f.load(place, offset + v * lanes, lanes, known[v], name="w") for v in vectors]
+
+    def add(sums: list[Variable], pixel: Value, weights: list[Value]) -> None:
+        for total, weight in zip(sums, weights, strict=True):
+            total.set(f.fma(pixel, weight, total.value))
+
     def sweep(x_tap: Value, w_tap: Value, count: int) -> None:
+        """One input after the other."""
         if tails and plan.kept:
             tails.add_row(x_tap, w_tap, plan.row, count)
             return
@@ -195,23 +87,37 @@ def tile(rows: Rows, plan: Tile, pixels: int) -> Function:
                 for place in places:
                     f.prefetch(place, x_step * pixels)
             for u in range(unroll):
-                weights = [
-                    f.load(w_c, u * plan.row + v * lanes, lanes, masks[v] if plan.filters else None, name="w")
-                    for v in vectors
-                ]
+                weights = weights_at(w_c, u * plan.row)
                 for p in range(pixels):
-                    pixel = f.broadcast(f.load(places[p], u, name=f"x{p}"), lanes)
-                    for v in vectors:
-                        acc[p][v].set(f.fma(pixel, weights[v], acc[p][v].value))
+                    add(acc[p], f.broadcast(f.load(places[p], u, name=f"x{p}"), lanes), weights)
                 if tails:
                     tails.add(places[0], u, w_c, u * plan.row + last)
 
-    tap = _tap(rows, plan)
+    def together(x_h: Value, w_h: Value) -> None:
+        """Several taps at once: what one of them reads for a pixel, the next one reads for its neighbour."""
+        whole = rows.taps // plan.together * plan.together
+        for begin, end, count in ((0, whole, plan.together), (whole, rows.taps, rows.taps - whole)):
+            if not count:
+                continue
+            with f.loop("kw", end, begin, step=count) as kw, f.loop("c", plan.channels) as c:
+                x_c, w_c = f.at(x_h, kw * rows.pixel + c), f.at(w_h, kw * tap + c * plan.row)
+                if tails:
+                    for k in range(count):
+                        tails.add(x_c, k * rows.pixel, w_c, k * tap + last)
+                weights = [weights_at(w_c, k * tap) for k in range(count)]
+                for t in range(pixels + count - 1):
+                    pixel = f.broadcast(f.load(x_c, t * rows.pixel, name=f"x{t}"), lanes)
+                    for k in range(count):
+                        if 0 <= t - k < pixels:
+                            add(acc[t - k], pixel, weights[k])
+
     with f.loop("kd", d_count) as kd:
         x_d, w_d = f.at(x, kd * x_plane), f.at(w, kd * w_plane)
         with f.loop("kh", h_count) as kh:
             x_h, w_h = f.at(x_d, kh * x_row), f.at(w_d, kh * (rows.taps * tap))
-            if rows.joined(plan.channels):  # one long sweep
+            if plan.together > 1:
+                together(x_h, w_h)
+            elif rows.joined(plan.channels):  # one long sweep
                 sweep(x_h, w_h, rows.taps * plan.channels)
             else:
                 with f.loop("kw", rows.taps) as kw:

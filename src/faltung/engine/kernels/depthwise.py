@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 from faltung.engine.host.machine import Machine
 from faltung.engine.kernels.boxes import SIZES, Box
-from faltung.engine.kernels.correlate import Rows
 from faltung.engine.kernels.lanes import fill
+from faltung.engine.kernels.tiles import Rows
 from faltung.engine.loops.language import INDEX, Function, Value, pointer
 
 SHORT = 512

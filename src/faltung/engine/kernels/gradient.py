@@ -21,8 +21,9 @@ import itertools
 from dataclasses import dataclass
 
 from faltung.engine.host.machine import Machine
-from faltung.engine.kernels.correlate import SIZES, STREAM, Rows, inside, pad, zero
+from faltung.engine.kernels.correlate import SIZES, inside, pad, zero
 from faltung.engine.kernels.shared import Shared, sharing
+from faltung.engine.kernels.tiles import STREAM, Rows, even
 from faltung.engine.loops.language import INDEX, Function, Value, pointer
 
 MOST = 16
@@ -123,11 +124,6 @@ def cut(rows: Rows, plan: Sums, outer: int, pixels: tuple[int, int, int], wanted
     span = even(width, most)
     band = even(height, max(1, most // width))
     return Cut(even(examples, max(1, most // (height * width))), band, span, few, wide)
-
-
-def even(count: int, most: int) -> int:
-    """The size of the fewest parts of at most this size, as even as they can be."""
-    return -(-count // -(-count // most))
 
 
 def inputs(rows: Rows, plan: Sums) -> int:

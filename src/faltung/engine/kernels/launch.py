@@ -19,8 +19,9 @@ from faltung.engine.host.recall import recalled
 from faltung.engine.host.recording import Fresh, Slices, constant, packs_once, sliced
 from faltung.engine.kernels import apart, boxes, correlate, depthwise, pack
 from faltung.engine.kernels import gradient as gradients
-from faltung.engine.kernels.correlate import SIZES, Rows, Tile
+from faltung.engine.kernels.correlate import SIZES
 from faltung.engine.kernels.slices import add_slices
+from faltung.engine.kernels.tiles import Rows, Tile, even, schedule
 from faltung.engine.loops.language import Function
 
 Array = NDArray[Any]
@@ -219,7 +220,7 @@ class Call:
         Not where they are packed once for many uses.
         """
         rows, (d, h, w), taps, here = self.rows, self.axes, self.taps, host()
-        tile = correlate.schedule(rows, d.taps * h.taps, here)
+        tile = schedule(rows, d.taps * h.taps, here)
         tiles = self.examples * d.output * h.output * -(-w.output // tile.pixels)
         filters = self.groups * rows.outputs
         steps = (taps.output, taps.input, taps.w * (rows.taps > 1), taps.h * (h.taps > 1), taps.d * (d.taps > 1))
@@ -233,7 +234,7 @@ class Call:
         if volume and tile.channels < rows.inputs:
             most = here.l1 * 2 // 3 // (tile.block * rows.kind.size)
             channels = max(c for c in range(1, most + 1) if rows.inputs % c == 0)
-            return replace(tile, channels=channels, apart=True) if channels >= APART else tile
+            return replace(tile, channels=channels, together=1, apart=True) if channels >= APART else tile
         return tile
 
     @cached_property
@@ -329,7 +330,7 @@ class Call:
         few = blocks = -(-rows.outputs // tile.block)
         places = d.size * h.size * w.size * rows.inputs + h.output * w.output * rows.outputs
         if self._all_taps * rows.inputs * rows.outputs > places:
-            few = gradients.even(blocks, -(-blocks // wanted))
+            few = even(blocks, -(-blocks // wanted))
             wanted = -(-wanted // -(-blocks // few))
         column = rows.kind.size * (tile.block + tile.channels * h.stride * rows.stride)
         most = host().l2 // 4 // column
@@ -337,7 +338,7 @@ class Call:
         span = max(-(-w.output // -(-wanted // -(-h.output // band))), TILES * tile.pixels)
         if band == 1:
             span = min(span, max(most, TILES * tile.pixels))
-        return band, min(gradients.even(w.output, span), w.output), few
+        return band, min(even(w.output, span), w.output), few
 
     @cached_property
     def _planes(self) -> tuple[int, int, int]:
@@ -347,11 +348,11 @@ class Call:
         """
         rows, (d, h, w), tile = self.rows, self.axes, self.tile
         blocks, wanted = -(-rows.outputs // tile.block), -(-SLICES // (self.examples * self.groups))
-        few = gradients.even(blocks, -(-blocks // wanted))
+        few = even(blocks, -(-blocks // wanted))
         wanted = -(-wanted // -(-blocks // few))
         plane = h.size * w.size * tile.channels * d.stride + h.output * w.output * tile.block
         most = host().l2 * 3 // 4 // (plane * rows.kind.size)
-        return gradients.even(d.output, max(1, min(-(-d.output // wanted), most))), w.output, few
+        return even(d.output, max(1, min(-(-d.output // wanted), most))), w.output, few
 
     @cached_property
     def _sizes(self) -> tuple[Array, int, int]:

@@ -5,8 +5,8 @@ zeros up to whole blocks. Both functions see w with any steps from one depth tap
 group to the next: with inputs and outputs exchanged, and taps counted backwards, the same weights serve the error.
 """
 
-from faltung.engine.kernels.correlate import Rows, Tile
 from faltung.engine.kernels.gradient import Sums
+from faltung.engine.kernels.tiles import Rows, Tile
 from faltung.engine.loops.language import INDEX, Function, Type, Value, pointer
 
 STEPS = dict.fromkeys(

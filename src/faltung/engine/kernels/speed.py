@@ -10,8 +10,9 @@ from faltung.engine.host.machine import host
 from faltung.engine.kernels.elementwise import TASK, code
 from faltung.engine.loops.language import INDEX, Function, Type, pointer
 
-SUMS, TASKS = 16, 64
-"""Independent sums, which hide the latency of a multiply-add; and tasks, as many as a kernel may have."""
+SUMS, TASKS = 12, 64
+"""Independent sums, which hide the latency of a multiply-add and fit into 16 registers; and tasks, as many as a kernel
+may have."""
 
 
 def multiply_adds(kind: Type) -> Function:

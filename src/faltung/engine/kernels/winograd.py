@@ -28,12 +28,12 @@ from faltung.engine.host.compile import Code
 from faltung.engine.host.machine import Machine, host
 from faltung.engine.host.recall import recalled
 from faltung.engine.host.recording import constant
-from faltung.engine.kernels import gradient as gradients
-from faltung.engine.kernels.correlate import Rows as Plain
-from faltung.engine.kernels.correlate import schedule as columns_of
 from faltung.engine.kernels.launch import SLICES, Axis, Place, Steps, Taps
 from faltung.engine.kernels.pack import STEPS, turned
 from faltung.engine.kernels.pixels import STORED, Ending, Here, Store
+from faltung.engine.kernels.tiles import Rows as Plain
+from faltung.engine.kernels.tiles import even
+from faltung.engine.kernels.tiles import schedule as columns_of
 from faltung.engine.loops.language import INDEX, Function, Type, Value, pointer
 
 Array = NDArray[Any]
@@ -340,7 +340,7 @@ class Call:
         wanted = -(-SLICES // self.examples)
         weights = ENTRIES * self.rows.inputs * self.rows.outputs
         many = weights > h.size * w.size * self.rows.inputs + h.output * w.output * self.rows.outputs
-        few = gradients.even(blocks, -(-max(RANGE, self.rows.outputs // wanted) // plan.block)) if many else blocks
+        few = even(blocks, -(-max(RANGE, self.rows.outputs // wanted) // plan.block)) if many else blocks
         ranges = -(-blocks // few)
         least = CHUNK if weights * self.rows.kind.size > host().l2 // 2 else LEAST
         bands = min(rows, -(-wanted // ranges), max(-(-2 // ranges), rows * columns // least))

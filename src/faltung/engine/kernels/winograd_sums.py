@@ -26,7 +26,8 @@ from faltung.engine.host.recall import recalled
 from faltung.engine.host.recording import Fresh, Slices, constant
 from faltung.engine.kernels import winograd
 from faltung.engine.kernels.correlate import zero
-from faltung.engine.kernels.gradient import MOST, even
+from faltung.engine.kernels.gradient import MOST
+from faltung.engine.kernels.tiles import even
 from faltung.engine.kernels.winograd import ENTRIES, Rows, spread
 from faltung.engine.loops.language import INDEX, Function, Value, pointer
 

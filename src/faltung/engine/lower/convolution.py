@@ -22,14 +22,14 @@ from faltung.engine.host import arena
 from faltung.engine.host.machine import host
 from faltung.engine.host.recording import exact, packs_once, sliced
 from faltung.engine.kernels import elementwise, narrow, totals, winograd
-from faltung.engine.kernels.correlate import Rows
 from faltung.engine.kernels.lanes import fill
 from faltung.engine.kernels.launch import Axis, Call, Place, Steps, Taps, gradient
+from faltung.engine.kernels.tiles import Rows
 from faltung.engine.kernels.winograd_sums import Sums
 from faltung.engine.loops.language import INDEX, Function, Type, pointer
 from faltung.geometry import Window
 
-ACROSS = (16, 8, 40)
+CHANNELS, EXAMPLES, WIDTH = 16, 8, 40
 """Rows run across the batch from so many channels and so many examples on, up to this width of y, where x is padded."""
 SETS, WAYS = 4096, 8
 """Lines so many bytes apart share a set of the L1 cache, which holds so many of them."""
@@ -207,11 +207,13 @@ class Convolution:
     def _forward(self, examples: int) -> list[_Part]:
         if parts := self._spread_forward(examples) or self._fewer_multiplications(examples):
             return parts
-        channels, batch, width = ACROSS
         padded = self.windows[2].pads(self.extent[2]) != (0, 0)
+        return self._rows(examples, across=padded and self._small(self._split[1], self.positions[2]))
+
+    def _small(self, inputs: int, width: int) -> bool:
+        """Are these small images, whose rows may run across the batch?"""
         flat = self.extent[0] == 1 == self.windows[0].kernel and not self._depthwise
-        small = self._split[1] >= channels and examples >= batch and self.positions[2] <= width
-        return self._rows(examples, across=padded and flat and small)
+        return flat and inputs >= CHANNELS and width <= WIDTH
 
     def _rows(self, examples: int, *, across: bool) -> list[_Part]:
         """The calls that read x and w as they are: forward, and the gradient."""
@@ -246,9 +248,7 @@ class Convolution:
             return [_Part(_long(rows, examples * math.prod(self.extent), taps, groups))]
         if parts := self._spread_error(examples) or self._fewer_multiplications(examples, back=True):
             return parts
-        channels, batch, width = ACROSS
-        flat = self.extent[0] == 1 == self.windows[0].kernel and not self._depthwise
-        across = flat and inputs >= channels and examples >= batch and self.extent[2] <= width
+        across = self._small(inputs, self.extent[2])
         strides = [window.stride for window in self.windows]
         x, plain = _steps(self.positions, self.filters), _steps(self.extent, self.channels)
         y = Steps(plain.example, plain.plane * strides[0], plain.row * strides[1])
@@ -291,7 +291,8 @@ def _long(rows: Rows, pixels: int, taps: Taps, groups: int) -> Call:
 def _across(call: Call) -> Call:
     """The same call with rows across the batch: height and width become the outer axes, examples the last one.
 
-    Not where so many pixels of a tile would fall into one set of the L1 cache that they push each other out.
+    Not where so many pixels of a tile would fall into one set of the L1 cache that they push each other out; and few
+    examples keep their rows, but are added in the same order.
     """
     rows, (_, h, w), batch = call.rows, call.axes, call.examples
     turned = replace(rows, taps=1, stride=1, dilation=1, padded=False, across=True)
@@ -300,7 +301,9 @@ def _across(call: Call) -> Call:
     taps = Taps(call.taps.h, call.taps.w, 0, call.taps.input, call.taps.output, call.taps.group)
     turned_call = Call(turned, (h, w, Axis(batch, batch)), 1, x, y, taps, call.groups)
     alike = turned_call.tile.pixels * math.gcd(x.pixel * rows.kind.size, SETS) // SETS
-    return turned_call if alike <= WAYS else call
+    if alike > WAYS:
+        return call
+    return turned_call if batch >= EXAMPLES else replace(call, rows=replace(rows, ordered=True))
 
 
 def _pads(window: Window) -> bool:
