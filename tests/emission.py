@@ -13,7 +13,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import pytest
 
-from faltung.engine.host import compile, emit, machine, recall
+from faltung.engine.host import compile, emit, machine, recall, words
 from faltung.engine.programs import ready
 from faltung.errors import SettingError
 
@@ -70,7 +70,7 @@ def for_arm(ir: str) -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
     except RuntimeError:
         pytest.skip("this LLVM does not know ARM")
     arm = target.create_target_machine(features="+neon", opt=2, reloc="pic", codemodel="small")
-    return emit.optimised(f'target triple = "{target.triple}"\n{ir}', arm), arm
+    return emit.optimised(f'target triple = "{target.triple}"\n{words.llvm(ir)}', arm), arm
 
 
 SPILLS = {"x86": re.compile(r"mm\d+.*\(%rsp\)|\(%rsp\).*mm\d+"), "arm": re.compile(r"\b[ls]t[rp]u?r?\s+q.*\[sp\b")}

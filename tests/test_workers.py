@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from faltung.engine.host import arena, dispatch, processors, workers
+from faltung.engine.host import arena, dispatch, processors, words, workers
 from faltung.engine.host.compile import compile
 from faltung.engine.host.dispatch import kernel
 from faltung.engine.host.machine import host
@@ -106,7 +106,7 @@ def test_machine_code_for_other_processors_calls_no_library(processor, triple, w
         target = llvm.Target.from_triple(triple).create_target_machine(features="+a" if "riscv" in triple else "")
     except RuntimeError:
         pytest.skip(f"this LLVM does not know {triple}")
-    module = llvm.parse_assembly(dispatch.text(processor))
+    module = llvm.parse_assembly(words.llvm(dispatch.text(processor)))
     module.verify()
     assembly = target.emit_assembly(module)
     assert waiting in assembly

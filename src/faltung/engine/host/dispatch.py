@@ -25,192 +25,105 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from faltung.engine.host import modes
+from faltung.engine.host import modes, words
 from faltung.engine.host.compile import load
 from faltung.engine.host.machine import host
 
 TEXT = """
-define void @pause(i64 %n, ptr %system) nounwind {
-  {pause}
-  %low = and i64 %n, 63
-  %long = icmp eq i64 %low, 0
-  br i1 %long, label %pass, label %end
-pass:  ; now and then another thread may need this processor more
-  %yield = load ptr, ptr %system
-  call void %yield()
-  br label %end
-end:
-  ret void
-}
+def pause(n, system):
+    spin()
+    if n & 63 == 0:  # now and then another thread may need this processor more
+        give_way = system[0]
+        give_way()
 
-define internal i64 @processor(ptr %system) nounwind {
-  %ask.at = getelementptr ptr, ptr %system, i64 1
-  %ask = load ptr, ptr %ask.at
-  %none = icmp eq ptr %ask, null
-  br i1 %none, label %end, label %tell
-tell:
-  %found = call i32 %ask()
-  %number = sext i32 %found to i64
-  br label %end
-end:
-  %answer = phi i64 [ -1, %0 ], [ %number, %tell ]
-  ret i64 %answer
-}
+def processor(system):
+    ask = system[1]
+    return half(ask()) if ask else -1
 
-define void @alone(ptr %do, ptr %job, ptr %scratch) nounwind {
-  %mode = alloca i64
-  call void @flush(ptr %mode)
-  call void %do(ptr %job, ptr %scratch)
-  call void @restore(ptr %mode)
-  ret void
-}
+def alone(do, job, scratch):
+    mode = local(1)
+    flush(mode)
+    do(job, scratch)
+    restore(mode)
 
-define void @share(
-    ptr %busy, ptr %posts, i64 %helpers, ptr %do, ptr %job, ptr %scratch, i64 %size, ptr %system
-) nounwind {
-entry:
-  %mode = alloca i64
-  call void @flush(ptr %mode)
-  %several = icmp sgt i64 %helpers, 0
-  br i1 %several, label %enter, label %own
-enter:  ; unless somebody else is sharing a job
-  %was = cmpxchg ptr %busy, i64 0, i64 1 acq_rel acquire, align 8
-  %free = extractvalue { i64, i1 } %was, 1
-  br i1 %free, label %here, label %own
-here:
-  %processor = call i64 @processor(ptr %system)
-  br label %put
-put:  ; the job on each post
-  %p = phi i64 [ 0, %here ], [ %p.up, %put ]
-  %p.up = add i64 %p, 1
-  %p.at = getelementptr ptr, ptr %posts, i64 %p
-  %p.post = load ptr, ptr %p.at
-  %p.do = getelementptr i64, ptr %p.post, i64 1
-  store ptr %do, ptr %p.do
-  %p.job = getelementptr i64, ptr %p.post, i64 2
-  store ptr %job, ptr %p.job
-  %p.offset = mul i64 %p.up, %size
-  %p.scratch = getelementptr i8, ptr %scratch, i64 %p.offset
-  %p.scratch.at = getelementptr i64, ptr %p.post, i64 3
-  store ptr %p.scratch, ptr %p.scratch.at
-  %p.processor = getelementptr i64, ptr %p.post, i64 5
-  store atomic i64 %processor, ptr %p.processor monotonic, align 8
-  store atomic i64 1, ptr %p.post release, align 8
-  %p.more = icmp slt i64 %p.up, %helpers
-  br i1 %p.more, label %put, label %own
-own:  ; as much of it as the others leave
-  %shared = phi i1 [ false, %entry ], [ false, %enter ], [ true, %put ]
-  call void %do(ptr %job, ptr %scratch)
-  br i1 %shared, label %back, label %end
-back:  ; the job from each post; who has begun must end
-  %b = phi i64 [ 0, %own ], [ %b.up, %empty ]
-  %b.at = getelementptr ptr, ptr %posts, i64 %b
-  %b.post = load ptr, ptr %b.at
-  %b.taken = cmpxchg ptr %b.post, i64 1, i64 0 acq_rel acquire, align 8
-  %b.idle = extractvalue { i64, i1 } %b.taken, 1
-  br i1 %b.idle, label %empty, label %wait
-wait:
-  %n = phi i64 [ 1, %back ], [ %n.up, %wait ]
-  call void @pause(i64 %n, ptr %system)
-  %n.up = add i64 %n, 1
-  %state = load atomic i64, ptr %b.post acquire, align 8
-  %ended = icmp eq i64 %state, 0
-  br i1 %ended, label %empty, label %wait
-empty:
-  %b.up = add i64 %b, 1
-  %b.more = icmp slt i64 %b.up, %helpers
-  br i1 %b.more, label %back, label %leave
-leave:
-  store atomic i64 0, ptr %busy release, align 8
-  br label %end
-end:
-  call void @restore(ptr %mode)
-  ret void
-}
+def share(busy, posts, helpers, do, job, scratch, size, system):
+    mode = local(1)
+    flush(mode)
+    shared = helpers > 0 and exchanged(busy, 0, 1)  # unless somebody else is sharing a job
+    if shared:
+        put(posts, helpers, do, job, scratch, size, processor(system))
+    do(job, scratch)  # as much of it as the others leave
+    if shared:
+        take_back(posts, helpers, system)
+        store_release(busy, 0)
+    restore(mode)
 
-define void @help(ptr %post, ptr %system) nounwind {
-entry:
-  %mode = alloca i64
-  call void @flush(ptr %mode)
-  %other.at = getelementptr i64, ptr %post, i64 5
-  %crowded.at = getelementptr i64, ptr %post, i64 6
-  store i64 0, ptr %crowded.at
-  %patience.at = getelementptr i64, ptr %post, i64 4
-  br label %look
-look:
-  %n = phi i64 [ 0, %entry ], [ %n.up, %stay ], [ 0, %do ]
-  %state = load atomic i64, ptr %post acquire, align 8
-  %there = icmp eq i64 %state, 1
-  br i1 %there, label %take, label %pause
-take:
-  %taken = cmpxchg ptr %post, i64 1, i64 2 acq_rel acquire, align 8
-  %mine = extractvalue { i64, i1 } %taken, 1
-  br i1 %mine, label %do, label %pause
-do:
-  %do.at = getelementptr i64, ptr %post, i64 1
-  %do.it = load ptr, ptr %do.at
-  %job.at = getelementptr i64, ptr %post, i64 2
-  %job = load ptr, ptr %job.at
-  %scratch.at = getelementptr i64, ptr %post, i64 3
-  %scratch = load ptr, ptr %scratch.at
-  call void %do.it(ptr %job, ptr %scratch)
-  store atomic i64 0, ptr %post release, align 8
-  br label %look
-pause:
-  %n.up = add i64 %n, 1
-  %low = and i64 %n, 63
-  %ask = icmp eq i64 %low, 0
-  br i1 %ask, label %where, label %wait
-where:
-  %processor = call i64 @processor(ptr %system)
-  %other = load atomic i64, ptr %other.at monotonic, align 8
-  %known = icmp sge i64 %other, 0
-  %same = icmp eq i64 %processor, %other
-  %crowded = and i1 %known, %same
-  br i1 %crowded, label %leave, label %wait
-leave:
-  store i64 1, ptr %crowded.at
-  store atomic i64 -1, ptr %other.at monotonic, align 8
-  br label %end
-wait:
-  call void @pause(i64 %n.up, ptr %system)
-  br label %stay
-stay:
-  %patience = load atomic i64, ptr %patience.at monotonic, align 8
-  %patient = icmp slt i64 %n.up, %patience
-  br i1 %patient, label %look, label %end
-end:
-  call void @restore(ptr %mode)
-  ret void
-}
+def put(posts, helpers, do, job, scratch, size, processor):  # the job on each post
+    n = 0
+    while n < helpers:
+        post = posts[n]
+        n += 1
+        post[1] = do
+        post[2] = job
+        post[3] = scratch + n * size
+        store_relaxed(post[5:], processor)
+        store_release(post, 1)
+
+def take_back(posts, helpers, system):  # the job from each post; who has begun must end
+    n = 0
+    while n < helpers:
+        post = posts[n]
+        if not exchanged(post, 1, 0):
+            looks = 1
+            while load_acquire(post) != 0:
+                pause(looks, system)
+                looks += 1
+        n += 1
+
+def help(post, system):
+    mode = local(1)
+    flush(mode)
+    post[6] = n = 0
+    while n < load_relaxed(post[4:]) or n == 0:
+        if load_acquire(post) == 1 and exchanged(post, 1, 2):
+            do = post[1]
+            do(post[2], post[3])
+            store_release(post, 0)
+            n = 0
+            continue
+        if n & 63 == 0:
+            other = load_relaxed(post[5:])
+            if other >= 0 and processor(system) == other:
+                post[6] = 1
+                store_relaxed(post[5:], -1)
+                break
+        n += 1
+        pause(n, system)
+    restore(mode)
 """
 
 DO = """
-define void @do(ptr %job, ptr %scratch) nounwind {
-entry:
-  %tasks.at = getelementptr i64, ptr %job, i64 8
-  %tasks = load i64, ptr %tasks.at
-  %few.at = getelementptr i64, ptr %job, i64 9
-  %few = load i64, ptr %few.at
-  %kernel.at = getelementptr i64, ptr %job, i64 10
-  %kernel = load ptr, ptr %kernel.at
-{loads}
-  br label %take
-take:
-  %first = atomicrmw add ptr %job, i64 %few monotonic
-  %left = icmp slt i64 %first, %tasks
-  br i1 %left, label %do, label %end
-do:
-  %next = add i64 %first, %few
-  %within = icmp slt i64 %next, %tasks
-  %last = select i1 %within, i64 %next, i64 %tasks
-  call void %kernel({arguments}ptr %scratch, i64 %first, i64 %last)
-  br label %take
-end:
-  ret void
-}
+def do(job, scratch):
+    first = add_relaxed(job, job[9])
+    while first < job[8]:
+        last = first + job[9]
+        kernel(job, {arguments}scratch, first, last if last < job[8] else job[8])
+        first = add_relaxed(job, job[9])
 """
 
+OUTSIDE: dict[str, tuple[str, None]] = {
+    "flush": ("void (ptr)", None),
+    "restore": ("void (ptr)", None),
+    "spin": ("void ()", None),
+}
+SPIN = """
+declare void @{name}({kind})
+
+define internal void @spin() nounwind {{
+  call void @{name}({argument})
+  ret void
+}}
+"""
 PAUSES = {
     modes.X86: ("llvm.x86.sse2.pause", "", ""),
     modes.ARM: ("llvm.aarch64.hint", "i32", "1"),
@@ -218,14 +131,8 @@ PAUSES = {
 }
 """How a processor is told that a thread only waits: LLVM's name for it, the type of its argument, and the argument."""
 
-KINDS = {
-    ctypes.c_void_p: ("ptr", "q"),
-    ctypes.c_int64: ("i64", "q"),
-    ctypes.c_int32: ("i32", "i4x"),
-    ctypes.c_float: ("float", "f4x"),
-    ctypes.c_double: ("double", "d"),
-}
-"""What LLVM calls a C type, and how ``struct`` puts one into a word."""
+FORMATS = {"ptr": "q", "i64": "q", "i32": "i4x", "float": "f4x", "double": "d"}
+"""How ``struct`` puts an argument into a word."""
 
 
 @dataclass(frozen=True)
@@ -260,13 +167,10 @@ def kernel(function: Any) -> Kernel:
 @cache
 def _do(kinds: tuple[Any, ...]) -> tuple[Any, struct.Struct]:
     """``do`` for kernels whose other arguments are of these kinds, and the layout of their jobs."""
-    loads, arguments = [], []
-    for number, kind in enumerate(kinds):
-        name, a = KINDS[kind][0], f"%a{number}"
-        loads += [f"  {a}.at = getelementptr i64, ptr %job, i64 {11 + number}", f"  {a} = load {name}, ptr {a}.at"]
-        arguments.append(f"{name} {a}, ")
-    text = DO.replace("{loads}", "\n".join(loads)).replace("{arguments}", "".join(arguments))
-    layout = struct.Struct("=q56xqqq" + "".join(KINDS[kind][1] for kind in kinds))
+    types = [words.C[kind] for kind in kinds]
+    text = DO.format(arguments="".join(f"job[{11 + number}], " for number in range(len(kinds))))
+    text = words.module(["do"], text, outside={"kernel": (f"void ({', '.join(types)}, ptr, i64, i64)", 10)})
+    layout = struct.Struct("=q56xqqq" + "".join(FORMATS[kind] for kind in types))
     return load(text, (("do", ctypes.c_void_p, ctypes.c_void_p),), host()).functions["do"], layout
 
 
@@ -289,11 +193,11 @@ def help(post: int) -> None:
 
 
 def text(processor: str | None = None) -> str:
-    """``alone``, ``share``, ``help`` and ``pause`` in LLVM's language."""
+    """The text of ``alone``, ``share``, ``help`` and ``pause``."""
     mode = modes.text(processor)
     name, kind, argument = PAUSES[mode]
-    pause = f"call void @{name}({kind} {argument})"
-    return f"{mode}\ndeclare void @{name}({kind})\n" + TEXT.replace("{pause}", pause)
+    spin = SPIN.format(name=name, kind=kind, argument=f"{kind} {argument}")
+    return words.module(["alone", "share", "help", "pause"], TEXT, outside=OUTSIDE, before=mode + spin)
 
 
 @cache

@@ -13,13 +13,13 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from faltung.engine.host import processors
+from faltung.engine.host import processors, words
 from faltung.engine.host.machine import Machine
 
 if TYPE_CHECKING:
     import llvmlite.binding as llvm
 
-RECIPE = "sroa, opt=2, pic, small"
+RECIPE = f"sroa, opt=2, pic, small, words {words.version()}"
 """What becomes of the text: the passes, and how the machine code is made. Part of the cache's key."""
 
 
@@ -99,7 +99,7 @@ def optimised(ir: str, made: "llvm.TargetMachine") -> "llvm.ModuleRef":
     """The module, in a context of its own, after the one pass that is needed: stack slots become registers."""
     import llvmlite.binding as llvm
 
-    module = llvm.parse_assembly(ir, llvm.create_context())
+    module = llvm.parse_assembly(words.llvm(ir), llvm.create_context())
     module.verify()
     passes = llvm.create_new_module_pass_manager()
     passes.add_sroa_pass()

@@ -1,18 +1,17 @@
 """Python's and NumPy's functions for machine code, which calls no library: it finds their places in a table.
 
-A text that needs some of them writes ``call ptr @PyTuple_New(ptr %tools, i64 3)``, and ``with_python`` adds what finds
-the function in the table, whose address is the first argument. The first words of the table are no functions but what
-``WORDS`` says. None of this is ever freed: arrays die after the modules whose memory they use.
+A text that needs some of them (``text``) says ``PyTuple_New(tools, 3)``, where tools is the place of the table. Its
+first words are no functions but what ``WORDS`` says. None of this is ever freed: arrays die after the modules whose
+memory they use.
 
 Python's own structures are known as far as all versions share them: an object begins with ``HEAD`` bytes, the last word
 of which is its type; an array and a capsule go on with the place that they stand for.
 """
 
 import ctypes
-import re
 import sys
 import sysconfig
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -20,12 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from faltung.engine.host import words
 from faltung.engine.host.dispatch import address
 from faltung.engine.host.recording import listeners
 
 HEAD = object.__basicsize__
 """Bytes at the beginning of every object of Python's; in an array the address of its first number comes next."""
-WORDS = ("ndarray", "tuple", "dict", "None", "listeners", "busy")
+WORDS = ("ndarray", "tuple", "dict", "none", "listeners", "busy")
 """Types and objects; where it says how many listen (``recording``); and whether somebody performs an order of
 ``quick``.
 """
@@ -60,72 +60,15 @@ TELLS = sys.platform != "win32"
 SIGNATURES = PYTHON | SYSTEM | {name: signature for name, (_, signature) in NUMPY.items()}
 NUMBERS = {name: number for number, name in enumerate((*WORDS, *SIGNATURES))}
 
-COMMON = """
-define internal i64 @word(ptr %words, i64 %n) nounwind {
-  %at = getelementptr i64, ptr %words, i64 %n
-  %word = load i64, ptr %at
-  ret i64 %word
-}
-
-define internal ptr @pointer(ptr %words, i64 %n) nounwind {
-  %at = getelementptr ptr, ptr %words, i64 %n
-  %pointer = load ptr, ptr %at
-  ret ptr %pointer
-}
-
-define internal void @put(i64 %word, ptr %words, i64 %n) nounwind {
-  %at = getelementptr i64, ptr %words, i64 %n
-  store i64 %word, ptr %at
-  ret void
-}
-
-define internal void @point(ptr %pointer, ptr %words, i64 %n) nounwind {
-  %at = getelementptr ptr, ptr %words, i64 %n
-  store ptr %pointer, ptr %at
-  ret void
-}
-
-define internal ptr @from(ptr %words, i64 %n) nounwind {
-  %at = getelementptr i64, ptr %words, i64 %n
-  ret ptr %at
-}
-
-define internal ptr @place(ptr %object) nounwind {  ; which an array or a capsule stands for
-  %at = getelementptr i8, ptr %object, i64 {head}
-  %place = load ptr, ptr %at
-  ret ptr %place
-}
-"""
-
-CALLED = """
-define internal {result} @{name}(ptr %tools{kinds}) nounwind {
-  %function = call ptr @pointer(ptr %tools, i64 {number})
-  {take}call {result} %function({arguments})
-  ret {give}
-}
-"""
+PLACE, TYPE = HEAD // 8, HEAD // 8 - 1
+"""Words of an object: what an array or a capsule stands for, and the object's type."""
 
 
-def with_python(text: str) -> str:
-    """The text, the functions of Python's that it calls, and those that read and write words."""
-    called = set(re.findall(r"@(Py\w+|getenv)\(", text))
-    return filled("".join([COMMON, *map(_called, sorted(called)), text]), {"head": HEAD, **NUMBERS})
-
-
-def filled(text: str, numbers: Mapping[str, int]) -> str:
-    """The text with numbers in the place of their names in braces."""
-    for name, number in numbers.items():
-        text = text.replace(f"{{{name}}}", str(number))
-    return text
-
-
-def _called(name: str) -> str:
-    result, kinds = SIGNATURES[name].removesuffix(")").split(" (")
-    arguments = ", ".join(f"{kind} %a{n}" for n, kind in enumerate(filter(None, kinds.split(", "))))
-    text = CALLED.replace("{name}", name).replace("{result}", result).replace("{number}", str(NUMBERS[name]))
-    text = text.replace("{kinds}", arguments and f", {arguments}").replace("{arguments}", arguments)
-    void = result == "void"
-    return text.replace("{take}", "" if void else "%result = ").replace("{give}", void * "void" or f"{result} %result")
+def text(public: Iterable[str], *parts: str, **numbers: int) -> str:
+    """A text in the language of ``words``, which knows Python's functions, its objects, and these numbers."""
+    known = {"PLACE": PLACE, "TYPE": TYPE, **{name: NUMBERS[name] for name in WORDS}, **numbers}
+    outside = {name: (signature, NUMBERS[name]) for name, signature in SIGNATURES.items()}
+    return words.module(public, *parts, numbers=known, outside=outside)
 
 
 _tables: list[NDArray[np.int64] | None] = []
@@ -153,11 +96,11 @@ def _table() -> NDArray[np.int64] | None:
     if ctypes.c_size_t.from_address(id(capsule) + HEAD).value != known:
         return None
     numpy = ctypes.c_size_t.from_address
-    words = [id(np.ndarray), id(tuple), id(dict), id(None), forever(listeners).ctypes.data, 0]
-    words += [address(getattr(ctypes.pythonapi, name)) for name in PYTHON]
-    words += [address(getattr(ctypes.CDLL(None), name)) if TELLS else 0 for name in SYSTEM]
-    words += [numpy(known + 8 * number).value for number, _ in NUMPY.values()]
-    return forever(np.array(words, np.int64))
+    table = [id(np.ndarray), id(tuple), id(dict), id(None), forever(listeners).ctypes.data, 0]
+    table += [address(getattr(ctypes.pythonapi, name)) for name in PYTHON]
+    table += [address(getattr(ctypes.CDLL(None), name)) if TELLS else 0 for name in SYSTEM]
+    table += [numpy(known + 8 * number).value for number, _ in NUMPY.values()]
+    return forever(np.array(table, np.int64))
 
 
 def forever(thing: Any) -> Any:

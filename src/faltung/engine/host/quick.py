@@ -38,143 +38,69 @@ FIRST, SLOTS = 3, 32
 MOST = 60
 """Arrays of one call."""
 
-ADMISSION = """
-@asked = private constant [16 x i8] c"FALTUNG_THREADS\\00"
-
-define internal i1 @same_text(ptr %one, ptr %other) nounwind {  ; null is the same as null only
-  %same = icmp eq ptr %one, %other
-  %none = icmp eq ptr %one, null
-  %none.other = icmp eq ptr %other, null
-  %no.text = or i1 %none, %none.other
-  %known = or i1 %same, %no.text
-  br i1 %known, label %end, label %letter
-letter:
-  %n = phi i64 [ 0, %0 ], [ %n.up, %next ]
-  %one.at = getelementptr i8, ptr %one, i64 %n
-  %other.at = getelementptr i8, ptr %other, i64 %n
-  %a = load i8, ptr %one.at
-  %b = load i8, ptr %other.at
-  %alike = icmp eq i8 %a, %b
-  br i1 %alike, label %next, label %end
-next:
-  %n.up = add i64 %n, 1
-  %last = icmp eq i8 %a, 0
-  br i1 %last, label %end, label %letter
-end:
-  %answer = phi i1 [ %same, %0 ], [ false, %letter ], [ true, %next ]
-  ret i1 %answer
-}
-
-define internal ptr @admits(ptr %tools, ptr %entry, ptr %arguments, i64 %count, ptr %arrays) nounwind {
-  store i64 0, ptr %arrays  ; an entry: what follows its patterns, or null
-  %wanted = call i64 @word(ptr %entry, i64 1)
-  %so.many = icmp eq i64 %count, %wanted
-  %begin = call ptr @from(ptr %entry, i64 2)
-  br i1 %so.many, label %argument, label %no
-argument:
-  %n = phi i64 [ 1, %0 ], [ %n.up, %next ]
-  %here = phi ptr [ %begin, %0 ], [ %there, %next ]
-  %left = icmp slt i64 %n, %count
-  br i1 %left, label %next, label %threads
-next:
-  %thing = call ptr @pointer(ptr %arguments, i64 %n)
-  %there = call ptr @fits(ptr %tools, ptr %thing, ptr %here, ptr %arrays)
-  %n.up = add i64 %n, 1
-  %fits = icmp ne ptr %there, null
-  br i1 %fits, label %argument, label %no
-threads:
-  %any.word = load i64, ptr %here
-  %any = icmp eq i64 %any.word, 0
-  %rest = call ptr @from(ptr %here, i64 2)
-  br i1 %any, label %yes, label %ask
-ask:
-  %text = call ptr @getenv(ptr %tools, ptr @asked)
-  %expected = call ptr @pointer(ptr %here, i64 1)
-  %is = call i1 @same_text(ptr %text, ptr %expected)
-  br i1 %is, label %yes, label %no
-yes:
-  ret ptr %rest
-no:
-  ret ptr null
-}
-
-define internal void @refer(ptr %tools, ptr %arrays, i64 %one) nounwind {  ; count a reference more, or less
-  %count = load i64, ptr %arrays
-  %more = icmp ne i64 %one, 0
-  br label %array
-array:
-  %n = phi i64 [ 0, %0 ], [ %n.up, %up ], [ %n.up, %down ]
-  %left = icmp slt i64 %n, %count
-  br i1 %left, label %next, label %end
-next:
-  %thing = call ptr @noted(ptr %arrays, i64 %n)
-  %n.up = add i64 %n, 1
-  br i1 %more, label %up, label %down
-up:
-  call void @Py_IncRef(ptr %tools, ptr %thing)
-  br label %array
-down:
-  call void @Py_DecRef(ptr %tools, ptr %thing)
-  br label %array
-end:
-  ret void
-}
-"""
-
 PRODUCT = """
-define ptr @product(ptr %self, ptr %arguments, i64 %count) nounwind {
-  %cursor = alloca ptr
-  %arrays = alloca [64 x ptr]
-  %words = call ptr @place(ptr %self)
-  %tools = load ptr, ptr %words
-  %listeners.at = call ptr @pointer(ptr %tools, i64 {listeners})
-  %listeners = load i64, ptr %listeners.at
-  %heard = icmp ne i64 %listeners, 0
-  %none = icmp eq i64 %count, 0
-  %no = or i1 %heard, %none
-  br i1 %no, label %slowly, label %begin
-begin:
-  %element = load ptr, ptr %arguments
-  br label %slot
-slot:
-  %n = phi i64 [ {first}, %begin ], [ %n.up, %again ]
-  %end = icmp eq i64 %n, {behind}
-  br i1 %end, label %slowly, label %look
-look:
-  %known = call ptr @pointer(ptr %words, i64 %n)
-  %same = icmp eq ptr %known, %element
-  br i1 %same, label %try, label %again
-try:
-  %entry.n = add i64 %n, {slots}
-  %entry = call ptr @pointer(ptr %words, i64 %entry.n)
-  %rest = call ptr @admits(ptr %tools, ptr %entry, ptr %arguments, i64 %count, ptr %arrays)
-  %fits = icmp ne ptr %rest, null
-  br i1 %fits, label %quickly, label %again
-again:
-  %n.up = add i64 %n, 1
-  br label %slot
-quickly:  ; what the entry and the arguments know stays while it is used
-  %owner = load ptr, ptr %entry
-  call void @Py_IncRef(ptr %tools, ptr %owner)
-  call void @refer(ptr %tools, ptr %arrays, i64 1)
-  store ptr %rest, ptr %cursor
-  %pool = call ptr @pointer(ptr %words, i64 1)
-  %result = call ptr @result(ptr %tools, ptr %pool, ptr %cursor, ptr %arrays)
-  call void @refer(ptr %tools, ptr %arrays, i64 0)
-  call void @Py_DecRef(ptr %tools, ptr %owner)
-  %there = icmp ne ptr %result, null
-  br i1 %there, label %done, label %why
-why:
-  %error = call ptr @PyErr_Occurred(ptr %tools)
-  %wrong = icmp ne ptr %error, null
-  br i1 %wrong, label %done, label %slowly
-done:
-  ret ptr %result
-slowly:
-  %function = call ptr @pointer(ptr %words, i64 2)
-  %answer = call ptr @PyObject_Vectorcall(ptr %tools, ptr %function, ptr %arguments, i64 %count, ptr null)
-  ret ptr %answer
-}
+def same_text(one, other):  # 0 is the same as 0 only
+    n = 0
+    while one and other and byte(one, n) == byte(other, n):
+        if byte(one, n) == 0:
+            return 1
+        n += 1
+    return one == other
+
+def admits(tools, entry, arguments, count, arrays):  # what follows the patterns of an entry, or 0
+    arrays[0] = 0
+    here = entry[2:]
+    n = 1
+    if count != entry[1]:
+        return 0
+    while n < count:
+        here = fits(tools, arguments[n], here, arrays)
+        if not here:
+            return 0
+        n += 1
+    if here[0] and not same_text(getenv(tools, text("FALTUNG_THREADS")), here[1]):
+        return 0
+    return here[2:]
+
+def refer(tools, arrays):  # count a reference more
+    n = 0
+    while n < arrays[0]:
+        Py_IncRef(tools, noted(arrays, n))
+        n += 1
+
+def let_go(tools, arrays):
+    n = 0
+    while n < arrays[0]:
+        Py_DecRef(tools, noted(arrays, n))
+        n += 1
+
+def quickly(tools, pool, entry, rest, arrays):  # what the entry and the arguments know stays while it is used
+    cursor = local(1)
+    cursor[0] = rest
+    owner = entry[0]
+    Py_IncRef(tools, owner)
+    refer(tools, arrays)
+    found = result(tools, pool, cursor, arrays)
+    let_go(tools, arrays)
+    Py_DecRef(tools, owner)
+    return found
+
+def product(self, arguments, count):
+    words = self[PLACE]
+    tools = words[0]
+    arrays = local(64)
+    n = FIRST
+    while n < BEHIND and count and not tools[listeners][0]:
+        if words[n] == arguments[0]:
+            entry = words[n + SLOTS]
+            rest = admits(tools, entry, arguments, count, arrays)
+            if rest:
+                found = quickly(tools, words[1], entry, rest, arrays)
+                if found or PyErr_Occurred(tools):
+                    return found
+                n = BEHIND  # not now
+        n += 1
+    return PyObject_Vectorcall(tools, words[2], arguments, count, 0)
 """
 
 
@@ -260,7 +186,7 @@ if hasattr(os, "register_at_fork"):
 
 @cache
 def _code() -> Any:
-    text = lending.POOL + patterns.FITS + results.MADE + doing.DOING + ADMISSION + PRODUCT
-    numbers = {"first": FIRST, "behind": FIRST + SLOTS, "slots": SLOTS}
-    text = python.filled(text, numbers | patterns.LAYOUT)
-    return load(python.with_python(text), python.signatures(["product"]), host()).functions["product"]
+    parts = lending.POOL, patterns.FITS, results.MADE, doing.DOING, PRODUCT
+    numbers = {"FIRST": FIRST, "BEHIND": FIRST + SLOTS, "SLOTS": SLOTS, **patterns.KINDS, **patterns.LAYOUT}
+    text = python.text(["product"], *parts, **numbers)
+    return load(text, python.signatures(["product"]), host()).functions["product"]

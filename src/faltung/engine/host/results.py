@@ -27,90 +27,50 @@ def composed(thing: Any, numbers: Mapping[int, int], kept: list[Any]) -> list[in
 
 
 MADE = """
-define internal i64 @next(ptr %cursor) nounwind {  ; the word that it points to; from now on it points to the next one
-  %here = load ptr, ptr %cursor
-  %word = load i64, ptr %here
-  %there = call ptr @from(ptr %here, i64 1)
-  store ptr %there, ptr %cursor
-  ret i64 %word
-}
+def next(cursor):  # the word that it points to; from now on it points to the next one
+    here = cursor[0]
+    cursor[0] = here[1:]
+    return here[0]
 
-define internal ptr @made_tuple(ptr %tools, ptr %cursor, ptr %arrays) nounwind {
-  %length = call i64 @next(ptr %cursor)
-  %tuple = call ptr @PyTuple_New(ptr %tools, i64 %length)
-  %none = icmp eq ptr %tuple, null
-  br i1 %none, label %end, label %part
-part:
-  %n = phi i64 [ 0, %0 ], [ %n.up, %put ]
-  %left = icmp slt i64 %n, %length
-  br i1 %left, label %next, label %end
-next:
-  %item = call ptr @made(ptr %tools, ptr %cursor, ptr %arrays)
-  %failed = icmp eq ptr %item, null
-  br i1 %failed, label %drop, label %put
-put:
-  %code = call i32 @PyTuple_SetItem(ptr %tools, ptr %tuple, i64 %n, ptr %item)
-  %n.up = add i64 %n, 1
-  br label %part
-drop:
-  call void @Py_DecRef(ptr %tools, ptr %tuple)
-  ret ptr null
-end:
-  ret ptr %tuple
-}
+def made_tuple(tools, cursor, arrays):
+    length = next(cursor)
+    made_of = PyTuple_New(tools, length)
+    n = 0
+    while made_of and n < length:
+        item = made(tools, cursor, arrays)
+        if not item:
+            Py_DecRef(tools, made_of)
+            return 0
+        PyTuple_SetItem(tools, made_of, n, item)
+        n += 1
+    return made_of
 
-define internal ptr @made_dict(ptr %tools, ptr %cursor, ptr %arrays) nounwind {
-  %length = call i64 @next(ptr %cursor)
-  %dict = call ptr @PyDict_New(ptr %tools)
-  %none = icmp eq ptr %dict, null
-  br i1 %none, label %end, label %part
-part:
-  %n = phi i64 [ 0, %0 ], [ %n.up, %put ]
-  %left = icmp slt i64 %n, %length
-  br i1 %left, label %next, label %end
-next:
-  %name.word = call i64 @next(ptr %cursor)
-  %name = inttoptr i64 %name.word to ptr
-  %item = call ptr @made(ptr %tools, ptr %cursor, ptr %arrays)
-  %failed = icmp eq ptr %item, null
-  br i1 %failed, label %drop, label %put
-put:
-  %code = call i32 @PyDict_SetItem(ptr %tools, ptr %dict, ptr %name, ptr %item)
-  call void @Py_DecRef(ptr %tools, ptr %item)
-  %n.up = add i64 %n, 1
-  %bad = icmp ne i32 %code, 0
-  br i1 %bad, label %drop, label %part
-drop:
-  call void @Py_DecRef(ptr %tools, ptr %dict)
-  ret ptr null
-end:
-  ret ptr %dict
-}
+def made_dict(tools, cursor, arrays):
+    length = next(cursor)
+    made_of = PyDict_New(tools)
+    n = 0
+    while made_of and n < length:
+        name = next(cursor)
+        item = made(tools, cursor, arrays)
+        failed = 1
+        if item:
+            failed = PyDict_SetItem(tools, made_of, name, item)
+            Py_DecRef(tools, item)
+        if failed:
+            Py_DecRef(tools, made_of)
+            return 0
+        n += 1
+    return made_of
 
-define internal ptr @made(ptr %tools, ptr %cursor, ptr %arrays) nounwind {  ; what the pattern says, or null
-  %kind = call i64 @next(ptr %cursor)
-  switch i64 %kind, label %same [
-    i64 1, label %array
-    i64 2, label %tuple
-    i64 3, label %dict
-  ]
-array:
-  %number = call i64 @next(ptr %cursor)
-  %array.noted = call ptr @noted(ptr %arrays, i64 %number)
-  br label %refer
-same:
-  %object.word = call i64 @next(ptr %cursor)
-  %object = inttoptr i64 %object.word to ptr
-  br label %refer
-refer:
-  %thing = phi ptr [ %array.noted, %array ], [ %object, %same ]
-  call void @Py_IncRef(ptr %tools, ptr %thing)
-  ret ptr %thing
-tuple:
-  %tuple.made = call ptr @made_tuple(ptr %tools, ptr %cursor, ptr %arrays)
-  ret ptr %tuple.made
-dict:
-  %dict.made = call ptr @made_dict(ptr %tools, ptr %cursor, ptr %arrays)
-  ret ptr %dict.made
-}
+def made(tools, cursor, arrays):  # what the pattern says, or 0
+    kind = next(cursor)
+    if kind == TUPLE:
+        return made_tuple(tools, cursor, arrays)
+    if kind == DICT:
+        return made_dict(tools, cursor, arrays)
+    thing = next(cursor)
+    if kind == ARRAY:
+        thing = noted(arrays, thing)
+    Py_IncRef(tools, thing)
+    return thing
 """
