@@ -50,11 +50,15 @@ MACHINES = ("avx512", "avx2", "neon")
 KINDS = pytest.mark.parametrize("kind", [F32, F64], ids=str)
 
 
-def share(make: Any, rows: Rows, name: str, *more: Any) -> float:
+def share(make: Any, rows: Rows, name: str) -> float:
     """Spills a multiply-add, in the innermost loop of the largest tile."""
     machine = _machine(name)
-    plan = (schedule if make is correlate else make.schedule)(rows, *more, machine)
-    function = make.tile(rows, plan, plan.pixels if make is correlate else plan.inputs)
+    if make is correlate:
+        plan = schedule(rows, 3, machine)
+        function = correlate.tile(rows, plan, plan.pixels)
+    else:
+        sums = gradient.schedule(rows, machine)
+        function = gradient.tile(rows, sums, sums.inputs)
     if machine is NEON:
         module, arm = for_arm(source([function], {function.name}, machine))
         text = arm.emit_assembly(module)
@@ -76,7 +80,7 @@ def _machine(name: str) -> Machine:
 @pytest.mark.parametrize("layer", DEEP, ids=str)
 @KINDS
 def test_tiles_of_forward_and_error(kind, layer, name):
-    assert share(correlate, layer.rows(kind), name, 3) <= {"neon": 1 / 16}.get(name, 0)
+    assert share(correlate, layer.rows(kind), name) <= {"neon": 1 / 16}.get(name, 0)
 
 
 @pytest.mark.parametrize("name", MACHINES)
@@ -91,7 +95,7 @@ def test_tiles_of_the_gradient(kind, layer, name):
 @KINDS
 def test_tiles_of_first_layers_and_of_few_filters(kind, layer, name):
     aside = 1 / 32 if layer in FEW else 0  # one vector of some dozens may step aside
-    assert share(correlate, layer.rows(kind), name, 3) <= {"neon": 1 / 6}.get(name, aside)
+    assert share(correlate, layer.rows(kind), name) <= {"neon": 1 / 6}.get(name, aside)
 
 
 def test_a_tile_that_is_too_large_would_be_seen():
