@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -238,6 +239,43 @@ def test_a_thread_leaves_its_processor_for_another_one():
 @affinity
 def test_a_thread_with_one_processor_stays(place):
     processors.leave()
+    assert os.sched_getaffinity(0) == {place}
+
+
+@affinity
+@pytest.mark.skipif(hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) < 2, reason="one processor")
+def test_a_worker_that_sleeps_is_woken_elsewhere_and_is_free_again(team, monkeypatch):
+    kept = []
+
+    def keep_off(thread):
+        before, home = os.sched_getaffinity(thread), keep(thread)
+        kept.append((before, home, os.sched_getaffinity(thread)))
+        return home
+
+    keep = processors.keep_off
+    monkeypatch.setattr(processors, "keep_off", keep_off)
+    team.call(1)
+    [worker] = team.workers
+    for _ in range(3):
+        deadline = time.monotonic() + 10
+        while not worker._sleeps or not worker._calls.empty():
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        worker.wake()
+        while worker._sleeps and time.monotonic() < deadline:
+            time.sleep(0.001)
+        while os.sched_getaffinity(worker._thread.native_id) != kept[-1][0]:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+    assert len(kept) == 3
+    for before, home, meanwhile in kept:
+        assert home == before == os.sched_getaffinity(0)
+        assert len(meanwhile) == len(before) - 1
+
+
+@affinity
+def test_a_thread_with_one_processor_is_kept_off_none(place):
+    assert processors.keep_off(threading.get_native_id()) == set()
     assert os.sched_getaffinity(0) == {place}
 
 

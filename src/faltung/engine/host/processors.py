@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -59,7 +59,33 @@ def _share(folder: Path) -> int | None:
 
 def here() -> int | None:
     """The number of the processor that the calling thread runs on, if the system tells it and lets threads choose."""
-    return ctypes.CDLL(None).sched_getcpu() if hasattr(os, "sched_setaffinity") else None
+    ask = _sched_getcpu()
+    return ask() if ask else None
+
+
+@cache
+def _sched_getcpu() -> Callable[[], int] | None:
+    return ctypes.CDLL(None).sched_getcpu if hasattr(os, "sched_setaffinity") else None
+
+
+def keep_off(thread: int) -> set[int]:
+    """Keep a thread that sleeps off the processor that we run on; these it may run on again when it is awake.
+
+    Linux may wake it here although another processor has nothing to do; then it waits until this one has.
+    """
+    if (place := here()) is None:
+        return set()
+    with suppress(OSError):  # a system that lets nobody choose
+        allowed = os.sched_getaffinity(thread)
+        if len(allowed) > 1 and place in allowed:
+            os.sched_setaffinity(thread, allowed - {place})
+            return allowed
+    return set()
+
+
+def allow(some: set[int]) -> None:
+    """The calling thread may run on these processors."""
+    os.sched_setaffinity(0, some)
 
 
 @contextmanager

@@ -53,7 +53,9 @@ class _Worker:
         self.post = _words()
         self.post[PATIENCE], self.post[OTHER] = _patience(), -1
         self.place = self.post.ctypes.data
-        self._ending = False
+        self._ending = self._sleeps = False
+        self._home: set[int] = set()
+        """The processors that it may run on, while it is kept off the one that calls it."""
         self._calls: SimpleQueue[None] = SimpleQueue()
         self._thread = threading.Thread(target=self._live, daemon=True, name="faltung worker")
         self._thread.start()
@@ -64,7 +66,14 @@ class _Worker:
             if self.post[CROWDED]:
                 processors.leave()
             else:
-                self._calls.get()
+                self._sleep()
+
+    def _sleep(self) -> None:
+        self._sleeps = True
+        self._calls.get()
+        self._sleeps = False
+        if self._home:
+            processors.allow(self._home)
 
     def wake(self) -> None:
         """Send the worker to its post if it sleeps, and back to it if it is just leaving.
@@ -72,6 +81,8 @@ class _Worker:
         Whether it is there cannot be asked: on its way to sleep it waits for Python's lock, which the caller holds.
         """
         if self._calls.empty():
+            if self._sleeps:
+                self._home = processors.keep_off(self._thread.native_id or 0)
             self._calls.put(None)
 
     def end(self) -> None:
