@@ -210,8 +210,9 @@ class Call:
             return
         functions, blocks, _ = self._summer
         workers.launch(
-            functions["unpack"], sums, dw, Slices(slices), self.groups, *self._steps, tasks=blocks, work=slices * count
-        )
+            functions["unpack"], sums, dw, Slices(slices), self.groups, *self._steps,
+            tasks=blocks * self.axes[0].taps * self.axes[1].taps, work=slices * count,
+        )  # fmt: skip
 
     @cached_property
     def tile(self) -> Tile:

@@ -86,7 +86,7 @@ def transposed(f: Function, square: list[Value]) -> list[Value]:
 
 
 def unpack(name: str, rows: Rows, plan: Sums) -> Function:
-    """dw[...] = the sum of ``slices`` sums, added in the same order always; one task a block of outputs of a group."""
+    """dw[...] = the sum of ``slices`` sums, added in one order always; a task is an outer tap of a block of outputs."""
     kind, lanes = rows.kind, plan.lanes
     f = Function(
         name, packed=pointer(kind), dw=pointer(kind), slices=INDEX, groups=INDEX, **STEPS, scratch=pointer(kind),
@@ -97,12 +97,15 @@ def unpack(name: str, rows: Rows, plan: Sums) -> Function:
     )
     _, first, last = rest
     blocks = -(-rows.outputs // plan.block)
-    size = d_taps * h_taps * (rows.taps * rows.inputs * plan.block)
+    row = rows.taps * rows.inputs * plan.block
+    size = d_taps * h_taps * row
     with f.loop("task", last, first) as task:
-        begin, group = task % blocks * plan.block, task // blocks
+        h, rest = task % h_taps, task // h_taps
+        d, rest = rest % d_taps, rest // d_taps
+        begin, group = rest % blocks * plan.block, rest // blocks
         left = f.min(f.constant(rows.outputs) - begin, plan.block)
-        place = f.variable("place", task * size)
-        with f.loop("d", d_taps) as d, f.loop("h", h_taps) as h, f.loop("k", rows.taps) as k:
+        place = f.variable("place", task * row)
+        with f.loop("k", rows.taps) as k:
             outer = d * d_step + h * h_step + k * w_step + group * group_step + begin * output_step
             with f.loop("c", rows.inputs) as c:
                 target, source = f.at(dw, outer + c * input_step), f.at(packed, place.value)

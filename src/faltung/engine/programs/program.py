@@ -166,8 +166,8 @@ class Program:
         words, parts = [], 0
         for call in calls:
             launch = call.launch
-            few = max(1, min(launch.tasks // 16, int(launch.tasks * workers.SMALL / max(launch.work, 1))))
-            few = few if launch.work >= workers.SMALL else max(launch.tasks, 1)
+            part = min(max(launch.work, workers.SMALL) / 16, workers.SMALL)
+            few = max(1, int(launch.tasks * part / max(launch.work, 1)))
             parts += -(-launch.tasks // few)
             words += [self._call(call), launch.tasks, few, parts]
         return self._job(perform.EACH, self._place(words), parts, sum(call.launch.work for call in calls))
