@@ -4,6 +4,8 @@ A machine of tiny caches cuts small sizes as the real one cuts large ones.
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -32,17 +34,24 @@ def forget() -> None:
                     value.cache_clear()
 
 
+@contextmanager
+def caches(l2: int) -> Iterator[None]:
+    """A machine with an L2 cache of so many bytes, else like the one at hand."""
+    forget()
+    other = replace(machines.host(), l2=l2)
+    with ExitStack() as last, pytest.MonkeyPatch.context() as patch:
+        last.callback(forget)
+        for name, module in list(sys.modules.items()):
+            if name.startswith("faltung.engine") and hasattr(module, "host"):
+                patch.setattr(module, "host", lambda name=None: other)
+        yield
+
+
 @pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch):
-    """A machine with an L2 cache of 4 KB, else like the one at hand."""
-    forget()
-    small = replace(machines.host(), l2=4096)
-    for name, module in list(sys.modules.items()):
-        if name.startswith("faltung.engine") and hasattr(module, "host"):
-            monkeypatch.setattr(module, "host", lambda name=None: small)
-    yield
-    monkeypatch.undo()
-    forget()
+def tiny():
+    """A machine with an L2 cache of 4 KB."""
+    with caches(4096):
+        yield
 
 
 def check(element: Any, *shape: int, end: bool = True, batch: int = 1, dtype: Any = np.float32) -> None:
@@ -119,6 +128,15 @@ def test_chunks_and_pieces_of_sums_on_a_machine_of_tiny_caches(tiny, monkeypatch
     check(Conv(20, kernel=3, padding=1), 9, 80, 2, end=end, batch=3, dtype=dtype)  # taps and channels joined
     check(Conv(5, kernel=(5, 4), stride=(1, 3), padding=2), 40, 300, 1, end=end, dtype=dtype)
     check(LONG[0], *LONG[1], end=end, dtype=dtype)
+
+
+@pytest.mark.parametrize("l2", [1 << 20, 5 << 18, 3 << 19, 1 << 21])
+def test_a_few_bands_keep_two_workers_busy_for_as_long(l2):
+    with caches(l2):
+        found = numbers(call_of(convolution_of(Conv(256, kernel=3, padding=1), (56, 56, 256), np.dtype(np.float32))))
+    tasks, band = found["tasks"], found["band"]
+    assert tasks == found["bands"]
+    assert tasks >= 2 * launch.SLICES or -(-tasks // 2) * band == 28  # half of all rows
 
 
 def test_rows_across_the_batch_in_several_sweeps(tiny):
